@@ -1,2 +1,85 @@
-//! The project's chores.
-fn main() {}
+//! The project's chores, each one command: `cargo xtask demo`, `test`, `bench`.
+//!
+//! Each installs by apt what is missing on a bare Debian with Rust, so that the
+//! README can name two commands and CI can call the same ones.
+
+mod check;
+mod licence;
+mod setup;
+mod step;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND [ARGUMENTS]
+
+  demo [ARGUMENTS]   the whole gateway on this machine, optimised: simulated
+                     devices, a small broker, the page (`tidemill demo --help`)
+  test [ARGUMENTS]   every check and every test, as CI runs them; arguments go
+                     to the test runner (cargo nextest when it is there)
+  bench [ARGUMENTS]  the figures of the README, on this machine
+                     (`cargo xtask bench --help`)
+  setup              only installs what the commands above need
+
+What is missing is installed with apt; that needs root or sudo.";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match command.as_str() {
+        "demo" => demo(&rest),
+        "test" => check::all(&rest),
+        "bench" => bench(&rest),
+        "setup" => setup::need(setup::EVERYTHING),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        "" => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+        unknown => {
+            eprintln!("xtask: no command {unknown:?}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(arguments: &[String]) -> Result<()> {
+    setup::need(setup::TO_BUILD)?;
+    let mut demo = step::cargo(&["run", "--release", "--locked", "--package", "tidemill", "--"]);
+    demo.arg("demo").args(arguments);
+    step::become_it(demo)
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    if !arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        setup::need(setup::TO_BUILD)?;
+        setup::need(setup::TO_BENCH)?;
+    }
+    // The binary that is measured is the one that is shipped: built alone, so
+    // that no feature of a test's library gets into it.
+    step::run("build", step::cargo(&["build", "--release", "--locked", "--package", "tidemill"]))?;
+    let mut bench = step::cargo(&["bench", "--locked", "--package", "tidemill"]);
+    bench.args(["--bench", "pipeline", "--"]).args(arguments);
+    bench.env("TIDEMILL_BIN", step::target().join("release/tidemill"));
+    step::become_it(bench)
+}
+
+/// The folder of the workspace: cargo says where this crate is.
+fn root() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    here.and_then(|crate_dir| Some(crate_dir.parent()?.to_owned())).unwrap_or_else(|| ".".into())
+}
