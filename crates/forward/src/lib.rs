@@ -1,1 +1,52 @@
-//! TODO
+//! From the store to a broker: MQTT 3.1.1 and 5, over WebSocket or TCP, with
+//! or without TLS.
+//!
+//! The store's log past a [`store::Cursor`] is the only queue. A connection
+//! starts at the cursor, keeps in memory what it has in flight and nothing
+//! else, and forgets even that when it breaks: those readings are still in the
+//! log, and the next connection sends them again. So every reading arrives at
+//! least once and in order, and only the broker's PUBACK moves the cursor.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | `config`, `check`, `endpoint` | `[forward.X]` and what must hold of it |
+//! | `secret`, `tls`, `connect` | from a URL to a stream that carries MQTT |
+//! | `transport` | bytes out and in over that stream, bounded both ways |
+//! | `codec` | MQTT packets of both versions; only it and `broker` know rumqttc |
+//! | `session`, `window` | QoS 1 without I/O: what may be sent, what is acknowledged, what is late |
+//! | `payload` | what subscribers parse |
+//! | `outbox` | from the cursor's records to messages that fit the broker's limits |
+//! | `forwarder`, `backoff`, `link` | the loop that holds these together |
+//! | [`broker`] | a small broker for the demo and the tests |
+//! | [`handshake`] | a WebSocket opening handshake, taken apart |
+//!
+//! This crate is the only one that knows MQTT.
+
+mod check;
+mod config;
+mod endpoint;
+mod forwarder;
+mod link;
+
+pub mod broker;
+pub mod handshake;
+
+use reading::{ChannelSpec, Epoch};
+
+pub use config::{Config, Format, Invalid, Subprotocol, Version};
+pub use endpoint::{Endpoint, InvalidUrl};
+pub use forwarder::Forwarder;
+pub use link::{Link, State};
+
+/// What a broker is told of the gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gateway {
+    /// `gateway.id`.
+    pub id: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// Every channel there is.
+    pub channels: Vec<ChannelSpec>,
+    /// The name of this start.
+    pub epoch: Epoch,
+}
