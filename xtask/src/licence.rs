@@ -34,19 +34,21 @@ pub(crate) fn check() -> Result<()> {
 
 /// How many libraries were looked at, and what is wrong with which.
 fn judge(rules: &toml::Table, metadata: &Value) -> (usize, Vec<String>) {
-    let allowed = texts(rules, "licenses", "allow", |entry| entry.as_str());
-    let banned = texts(rules, "bans", "deny", |entry| {
-        entry
-            .as_str()
-            .or_else(|| entry.get("crate")?.as_str())
-            .or_else(|| entry.get("name")?.as_str())
-    });
+    let allowed: BTreeSet<&str> =
+        list(rules, "licenses", "allow").filter_map(toml::Value::as_str).collect();
+    let banned: BTreeSet<&str> = list(rules, "bans", "deny").filter_map(crate_name).collect();
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut wrong = Vec::new();
     for package in packages {
         let (name, version) = (text(&package["name"]), text(&package["version"]));
         if banned.contains(name) {
             wrong.push(format!("{name} {version} is banned in deny.toml"));
+        }
+        let mut allowed = allowed.clone();
+        let exceptions = list(rules, "licenses", "exceptions");
+        for exception in exceptions.filter(|exception| crate_name(exception) == Some(name)) {
+            let more = exception.get("allow").and_then(toml::Value::as_array);
+            allowed.extend(more.into_iter().flatten().filter_map(toml::Value::as_str));
         }
         match package["license"].as_str() {
             None => wrong.push(format!("{name} {version} names no licence")),
@@ -63,14 +65,18 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn texts<'a>(
+fn list<'a>(
     rules: &'a toml::Table,
     section: &str,
     key: &str,
-    pick: impl Fn(&'a toml::Value) -> Option<&'a str>,
-) -> BTreeSet<&'a str> {
-    let list = rules.get(section).and_then(|section| section.get(key)).and_then(|l| l.as_array());
-    list.into_iter().flatten().filter_map(pick).collect()
+) -> impl Iterator<Item = &'a toml::Value> + use<'a> {
+    let list = rules.get(section).and_then(|section| section.get(key));
+    list.and_then(toml::Value::as_array).into_iter().flatten()
+}
+
+/// An entry is a name, or a table that has one.
+fn crate_name(entry: &toml::Value) -> Option<&str> {
+    entry.as_str().or_else(|| entry.get("crate")?.as_str())
 }
 
 /// Whether an SPDX expression can be met with allowed licences alone. `AND`
@@ -152,15 +158,17 @@ mod tests {
 
     #[test]
     fn what_is_banned_or_unlicensed_is_named() {
-        let rules = "licenses.allow = ['MIT']\nbans.deny = [{ crate = 'openssl' }, 'rand']";
+        let rules = "bans.deny = [{ crate = 'openssl' }, 'rand']\n[licenses]\nallow = ['MIT']\n\
+            exceptions = [{ crate = 'port', allow = ['MPL-2.0'] }]";
         let metadata = serde_json::json!({ "packages": [
             { "name": "good", "version": "1.0.0", "license": "MIT" },
+            { "name": "port", "version": "1.0.0", "license": "MPL-2.0" },
             { "name": "openssl", "version": "0.10.0", "license": "MIT" },
             { "name": "odd", "version": "2.0.0", "license": null },
             { "name": "viral", "version": "3.0.0", "license": "AGPL-3.0" },
         ]});
         let (count, wrong) = judge(&rules.parse().unwrap(), &metadata);
-        assert_eq!(count, 4);
+        assert_eq!(count, 5);
         assert_eq!(
             wrong,
             [
