@@ -1,1 +1,99 @@
-//! TODO
+//! Drivers, and the loop that reads them.
+//!
+//! A [`Driver`] is the checked settings of one device; opening it gives a
+//! [`Device`]; a [`Runner`] keeps one device open and turns its samples into
+//! readings. To add a driver, write one file in `drivers/` and add its name to
+//! the list in `drivers/mod.rs`.
+//!
+//! Nothing here ends because a device is wrong: a lost device is a bad reading
+//! with a reason, noise is counted, and a panic is caught and the device opened
+//! again.
+
+mod backoff;
+mod channel;
+mod config;
+mod drivers;
+mod failure;
+mod health;
+mod kind;
+mod runner;
+pub mod settings;
+
+use async_trait::async_trait;
+use reading::{Datum, Timestamp, Value};
+
+pub use config::Config;
+pub use drivers::DRIVERS;
+pub use failure::Failure;
+pub use health::{Health, State};
+pub use kind::DriverKind;
+pub use runner::Runner;
+
+/// The checked settings of one device: how to open it.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Opens the device. Called at the start, and again after a failure.
+    ///
+    /// # Errors
+    /// When it can't be opened, with the mend. The runner tries again.
+    async fn open(&self) -> Result<Box<dyn Device>, Failure>;
+}
+
+/// An open device. Dropping it closes the device, at once.
+#[async_trait]
+pub trait Device: Send {
+    /// Waits until there is something to say, and adds it to `batch`.
+    ///
+    /// A device that must be asked answers at once, and the [`Runner`] asks it
+    /// every so often; one that speaks on its own waits. Cancel safe: what a
+    /// dropped call has taken from the device is in `batch` or still to come.
+    ///
+    /// # Errors
+    /// When the device is lost. What is merely not understood is not an error:
+    /// see [`Batch::noise`].
+    async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure>;
+}
+
+/// One value of one channel, as the device gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The channel's place in the configuration, from 0.
+    pub channel: usize,
+    /// When it was true, if the device knows better than the [`Runner`].
+    pub at: Option<Timestamp>,
+    /// What it is, before scale, offset and range.
+    pub value: Value,
+}
+
+/// What one call of [`Device::read`] found. The runner owns one and uses it
+/// again, so that a read allocates nothing once it has grown.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In the order in which they were true.
+    pub samples: Vec<Sample>,
+    /// How many frames were not understood.
+    noise: u64,
+    /// The first of them, for the log.
+    heard: Option<String>,
+}
+
+impl Batch {
+    /// Adds a value taken now.
+    pub fn push(&mut self, channel: usize, value: Value) {
+        self.samples.push(Sample { channel, at: None, value });
+    }
+
+    /// Adds a good value taken now.
+    pub fn good(&mut self, channel: usize, datum: Datum) {
+        self.push(channel, Value::Good(datum));
+    }
+
+    /// Counts a frame that was not understood. `describe` is called for the
+    /// first only: noise must be cheap.
+    pub fn noise(&mut self, describe: impl FnOnce() -> String) {
+        self.noise += 1;
+        if self.heard.is_none() {
+            self.heard = Some(describe());
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! One checked `[device.NAME]`: the keys that every driver has are read here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reading::{Channel, ChannelSpec, Kind, Unit, is_name};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::kind::{Declared, Kinded, Pace};
+use crate::settings::{self, ConfigError, Report, meant};
+use crate::{DRIVERS, Driver, DriverKind};
+
+/// How long a device that is asked may take, unless `timeout` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Asking more often than this would only burn the processor.
+const POLL_MIN: Duration = Duration::from_millis(1);
+
+/// One checked `[device.NAME]` table. Two are equal when their tables are.
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) name: String,
+    pub(crate) kind: &'static DriverKind,
+    pub(crate) label: Option<String>,
+    pub(crate) driver: Arc<dyn Driver>,
+    /// How often to ask; `None` for a device that speaks on its own.
+    pub(crate) poll: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) channels: Vec<ChannelConfig>,
+    /// The table as it was written, to tell whether it has changed.
+    written: toml::Table,
+}
+
+/// One channel and what is done to its values.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelConfig {
+    pub(crate) spec: ChannelSpec,
+    pub(crate) scale: f64,
+    pub(crate) offset: f64,
+    pub(crate) stale: Option<Duration>,
+}
+
+/// The keys of `[device.NAME]` that every driver has, but for the channels.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceSettings {
+    /// The driver that speaks to it.
+    #[expect(dead_code, reason = "read before, to choose the driver; here for the schema")]
+    driver: String,
+    /// What people call it.
+    label: Option<String>,
+    /// How often to ask it, for example "1s".
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    poll: Option<Duration>,
+    /// How long it may say nothing before it counts as lost; of a device that
+    /// is asked, how long an answer may take, and then "5s" by default.
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    timeout: Option<Duration>,
+}
+
+const DEVICE_KEYS: &[&str] = &["channel", "driver", "label", "poll", "timeout"];
+
+/// The keys of a channel that every driver has.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChannelSettings {
+    /// The unit, as UCUM and SenML have it: "Cel", "%RH", "V".
+    pub(crate) unit: Option<String>,
+    /// What people call it.
+    pub(crate) label: Option<String>,
+    /// The type of its values, which never changes.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<Type>,
+    /// The number is multiplied by this.
+    pub(crate) scale: Option<f64>,
+    /// Then this is added.
+    pub(crate) offset: Option<f64>,
+    /// [low, high]; outside it the reading is bad: "out of range".
+    pub(crate) range: Option<[f64; 2]>,
+    /// No reading for this long is one bad reading: "stale".
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) stale: Option<Duration>,
+}
+
+const CHANNEL_KEYS: &[&str] = &["label", "offset", "range", "scale", "stale", "type", "unit"];
+
+/// The type of a channel's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Type {
+    /// Numbers.
+    Number,
+    /// Truths.
+    Boolean,
+    /// Texts.
+    Text,
+}
+
+impl From<Type> for Kind {
+    fn from(kind: Type) -> Kind {
+        match kind {
+            Type::Number => Kind::Number,
+            Type::Boolean => Kind::Boolean,
+            Type::Text => Kind::Text,
+        }
+    }
+}
+
+impl Config {
+    /// Checks a `[device.NAME]` table, without touching any hardware, and adds
+    /// everything that is wrong with it to `errors`; then there may be none.
+    pub fn parse(
+        name: &str,
+        table: Spanned<DeTable<'_>>,
+        errors: &mut Vec<ConfigError>,
+    ) -> Option<Config> {
+        let path = format!("device.{name}");
+        let before = errors.len();
+        let mut report = Report::new(table.clone(), &path, errors);
+        if !is_name(name) {
+            report.at(&[], not_a_name(name));
+        }
+        let kind = match table.get_ref().get("driver").map(Spanned::get_ref) {
+            Some(DeValue::String(driver)) => {
+                let kind = DRIVERS.iter().find(|kind| kind.name == driver);
+                if kind.is_none() {
+                    report.at(&["driver"], unknown_driver(driver));
+                }
+                kind?
+            }
+            Some(_) => {
+                report.at(&["driver"], format!("expected a driver's name: {}", driver_names()));
+                return None;
+            }
+            None => {
+                report.at(&["driver"], format!("missing key `driver`: one of {}", driver_names()));
+                return None;
+            }
+        };
+        let config = (kind.parse)(kind, name, table, errors);
+        // In the order of the file, whatever order they were found in.
+        errors[before..].sort_by_key(|error| error.span.as_ref().map(|span| span.start));
+        config.filter(|_| errors.len() == before)
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of its driver.
+    pub fn driver(&self) -> &'static str {
+        self.kind.name
+    }
+
+    /// What people call it.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// Its channels, in the order of the file.
+    pub fn channels(&self) -> Vec<ChannelSpec> {
+        self.channels.iter().map(|channel| channel.spec.clone()).collect()
+    }
+}
+
+impl PartialEq for Config {
+    fn eq(&self, other: &Config) -> bool {
+        self.name == other.name && self.written == other.written
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("name", &self.name).field("driver", &self.kind).finish()
+    }
+}
+
+fn driver_names() -> String {
+    DRIVERS.iter().map(|kind| format!("\"{}\"", kind.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown_driver(found: &str) -> String {
+    let names: Vec<&str> = DRIVERS.iter().map(|kind| kind.name).collect();
+    match meant(found, &names) {
+        Some(meant) => format!("unknown driver \"{found}\"; did you mean \"{meant}\"?"),
+        None => format!("unknown driver \"{found}\"; there are {}", driver_names()),
+    }
+}
+
+fn not_a_name(name: &str) -> String {
+    format!("\"{name}\" is not a name: 1 to 64 of a-z, 0-9, '-' and '_', beginning with a letter or digit")
+}
+
+/// Checks a table whose driver is `K`.
+pub(crate) fn parse<K: Kinded>(
+    kind: &'static DriverKind,
+    name: &str,
+    table: Spanned<DeTable<'_>>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Config> {
+    let path = format!("device.{name}");
+    let written = written(&table);
+    let (mut common, own) = split(table.clone(), DEVICE_KEYS);
+    let channels = common.get_mut().remove("channel");
+    let common: Option<DeviceSettings> = settings::parse(common, &path, &[], errors);
+    let own: Option<K::Settings> = settings::parse(own, &path, DEVICE_KEYS, errors);
+    let declared = channels_of::<K>(channels, &path, errors);
+
+    let mut report = Report::new(table, &path, errors);
+    let (common, own, mut declared) = (common?, own?, declared?);
+    let (poll, timeout) = pace::<K>(&common, &mut report)?;
+    if declared.is_empty() {
+        declared = K::defaults(&own);
+        if declared.is_empty() {
+            report.at(&["channel"], "there are no channels; declare one: [device.X.channel]");
+            return None;
+        }
+    }
+    let channels = declared.iter().map(|d| channel::<K>(name, d, &mut report)).collect::<Option<_>>();
+    let driver = K::build(own, declared, poll, &mut report)?;
+    Some(Config {
+        name: name.to_owned(),
+        kind,
+        label: common.label,
+        driver: driver.into(),
+        poll,
+        timeout,
+        channels: channels?,
+        written,
+    })
+}
+
+fn written(table: &Spanned<DeTable<'_>>) -> toml::Table {
+    let value = DeValue::Table(table.get_ref().clone());
+    let input = ValueDeserializer::from(Spanned::new(table.span(), value));
+    // What has been parsed once is TOML, so this can't fail.
+    toml::Table::deserialize(input).unwrap_or_default()
+}
+
+/// The table's `keys`, and the rest.
+fn split<'a>(
+    table: Spanned<DeTable<'a>>,
+    keys: &[&str],
+) -> (Spanned<DeTable<'a>>, Spanned<DeTable<'a>>) {
+    let span = table.span();
+    let mut these = DeTable::new();
+    let mut others = DeTable::new();
+    for (key, value) in table.into_inner() {
+        let ours = keys.contains(&key.get_ref().as_ref());
+        let into = if ours { &mut these } else { &mut others };
+        into.insert(key, value);
+    }
+    (Spanned::new(span.clone(), these), Spanned::new(span, others))
+}
+
+fn pace<K: Kinded>(
+    common: &DeviceSettings,
+    report: &mut Report<'_>,
+) -> Option<(Option<Duration>, Option<Duration>)> {
+    if common.timeout.is_some_and(|timeout| timeout < POLL_MIN) {
+        report.at(&["timeout"], "expected 1ms or more");
+        return None;
+    }
+    match (K::PACE, common.poll) {
+        (Pace::Speaks, None) => Some((None, common.timeout)),
+        (Pace::Speaks, Some(_)) => {
+            let message = format!("a {} device speaks on its own: leave `poll` out", K::NAME);
+            report.at(&["poll"], message);
+            None
+        }
+        (Pace::Asked(_), Some(poll)) if poll < POLL_MIN => {
+            report.at(&["poll"], "expected 1ms or more");
+            None
+        }
+        (Pace::Asked(default), poll) => {
+            Some((Some(poll.unwrap_or(default)), Some(common.timeout.unwrap_or(TIMEOUT))))
+        }
+    }
+}
+
+/// The declared channels in the order of the file; `None` when any is wrong.
+fn channels_of<K: Kinded>(
+    table: Option<Spanned<DeValue<'_>>>,
+    path: &str,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Vec<Declared<K::Channel>>> {
+    let Some(table) = table else { return Some(Vec::new()) };
+    let span = table.span();
+    let path = format!("{path}.channel");
+    let mut wrong = |span, path: String, message: String| {
+        errors.push(ConfigError { span: Some(span), path, message });
+    };
+    let DeValue::Table(table) = table.into_inner() else {
+        wrong(span, path, "expected tables by name: channel.NAME = { … }".into());
+        return None;
+    };
+    let mut tables: Vec<_> = table.into_iter().collect();
+    tables.sort_by_key(|(key, _)| key.span().start);
+    let mut declared = Some(Vec::new());
+    for (key, value) in tables {
+        let name = key.get_ref().to_string();
+        let path = format!("{path}.{name}");
+        let span = value.span();
+        if !is_name(&name) {
+            errors.push(ConfigError {
+                span: Some(key.span()),
+                path: path.clone(),
+                message: not_a_name(&name),
+            });
+            declared = None;
+        }
+        let DeValue::Table(table) = value.into_inner() else {
+            let message = "expected a table, such as { unit = \"Cel\" }".into();
+            errors.push(ConfigError { span: Some(span), path, message });
+            declared = None;
+            continue;
+        };
+        let (common, own) = split(Spanned::new(span, table), CHANNEL_KEYS);
+        let common: Option<ChannelSettings> = settings::parse(common, &path, &[], errors);
+        let own: Option<K::Channel> = settings::parse(own, &path, CHANNEL_KEYS, errors);
+        match (common, own, &mut declared) {
+            (Some(common), Some(own), Some(declared)) => {
+                // The runner asks the driver for the kind below, once all are read.
+                declared.push(Declared { name, kind: Kind::Number, common, own });
+            }
+            _ => declared = None,
+        }
+    }
+    let mut declared = declared?;
+    let mut sound = true;
+    for channel in &mut declared {
+        match K::kind(&channel.own, channel.common.kind.map(Kind::from)) {
+            Ok(kind) => channel.kind = kind,
+            Err(message) => {
+                let path = format!("{path}.{}.type", channel.name);
+                errors.push(ConfigError { span: Some(span.clone()), path, message });
+                sound = false;
+            }
+        }
+    }
+    sound.then_some(declared)
+}
+
+fn channel<K: Kinded>(
+    device: &str,
+    declared: &Declared<K::Channel>,
+    report: &mut Report<'_>,
+) -> Option<ChannelConfig> {
+    let (name, common) = (declared.name.as_str(), &declared.common);
+    let mut sound = true;
+    let mut wrong = |key: &str, message: String| {
+        report.at(&["channel", name, key], message);
+        sound = false;
+    };
+    let given = [
+        ("scale", common.scale.is_some()),
+        ("offset", common.offset.is_some()),
+        ("range", common.range.is_some()),
+    ];
+    for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+        if declared.kind != Kind::Number {
+            wrong(key, format!("only numbers have it, and this is a {}", declared.kind.as_str()));
+        }
+    }
+    for (key, number) in [("scale", common.scale), ("offset", common.offset)] {
+        if number.is_some_and(|number| !number.is_finite()) {
+            wrong(key, "expected a finite number".into());
+        }
+    }
+    if common.scale == Some(0.0) {
+        wrong("scale", "a scale of 0 makes every value the same; leave it out for 1".into());
+    }
+    if let Some([low, high]) = common.range
+        && !(low <= high)
+    {
+        wrong("range", format!("expected [low, high], and {low} is not below {high}"));
+    }
+    if common.stale.is_some_and(|stale| stale.is_zero()) {
+        wrong("stale", "expected a duration such as 250ms, 1s, 15min, 30d; leave it out for never".into());
+    }
+    // A name that isn't one has been reported.
+    let channel = Channel::new(device, name).ok()?;
+    let unit = common.unit.clone().or_else(|| K::unit(&declared.own).map(str::to_owned));
+    sound.then(|| ChannelConfig {
+        spec: ChannelSpec {
+            channel,
+            kind: declared.kind,
+            unit: unit.map(Unit::from).unwrap_or_default(),
+            label: common.label.clone(),
+            range: common.range.map(|[low, high]| low..=high),
+            output: false,
+        },
+        scale: common.scale.unwrap_or(1.0),
+        offset: common.offset.unwrap_or(0.0),
+        stale: common.stale,
+    })
+}

@@ -1,0 +1,287 @@
+//! From a table of the configuration file to checked settings: every error at
+//! once, each with its place, what is wrong and what would be right.
+//!
+//! serde stops at the first error. So the key it names is taken out and the
+//! rest is tried again, until the table is accepted or only a missing key
+//! remains. Needs structs with `deny_unknown_fields` and without `flatten` or
+//! `untagged`, which lose the place.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// Names that differ by more than this share are not what was meant.
+const ALIKE: f64 = 0.75;
+/// More errors in one table are the same mistake over again; a limit keeps a
+/// wrong file from costing seconds.
+const ERRORS_MAX: usize = 100;
+
+/// One thing that is wrong in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where, in bytes of the file; `None` for what has no place in it.
+    pub span: Option<Range<usize>>,
+    /// The key: `device.weather.channel.temperature.scale`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a table into `T` and collects all errors in it.
+///
+/// `path` is the table's own, such as `device.weather`; `also` are keys of the
+/// table that `T` doesn't have because another reads them: they count for 'did
+/// you mean'.
+///
+/// Gives `None` when a value is wrong or missing. Gives settings when there are
+/// none but unknown keys, so that further checks can say more; look at `errors`
+/// before using them.
+pub fn parse<T: DeserializeOwned>(
+    table: Spanned<DeTable<'_>>,
+    path: &str,
+    also: &[&str],
+    errors: &mut Vec<ConfigError>,
+) -> Option<T> {
+    let span = table.span();
+    let mut root = Spanned::new(span, DeValue::Table(table.into_inner()));
+    let mut removed: HashSet<String> = HashSet::new();
+    let mut whole = true;
+    for _ in 0..ERRORS_MAX {
+        let input = ValueDeserializer::from(root.clone());
+        let error = match serde_path_to_error::deserialize::<_, T>(input) {
+            Ok(settings) => return whole.then_some(settings),
+            Err(error) => error,
+        };
+        let (inner, keys) = (error.inner(), keys(error.path()));
+        let problem = Problem::of(inner.message(), also);
+        let mut place = keys.clone();
+        if let Problem::Missing(name) = &problem {
+            place.push(name.clone());
+        }
+        // A key that was taken out because its value is wrong is then missing.
+        if !removed.contains(&place.join(".")) {
+            errors.push(ConfigError {
+                span: inner.span().or_else(|| Some(span_of(&root, &keys))),
+                path: join(path, &place),
+                message: problem.to_string(),
+            });
+        }
+        whole &= matches!(problem, Problem::Unknown { .. });
+        match take_out(&mut root, &keys) {
+            Some(taken) => removed.insert(taken),
+            None => return None,
+        };
+    }
+    None
+}
+
+/// Where errors go that only a look at the whole table can find.
+pub struct Report<'a> {
+    /// The table, for the places of its keys.
+    table: Spanned<DeValue<'a>>,
+    path: &'a str,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl<'a> Report<'a> {
+    /// For the table at `path`.
+    pub fn new(
+        table: Spanned<DeTable<'a>>,
+        path: &'a str,
+        errors: &'a mut Vec<ConfigError>,
+    ) -> Report<'a> {
+        let span = table.span();
+        Report { table: Spanned::new(span, DeValue::Table(table.into_inner())), path, errors }
+    }
+
+    /// Something is wrong with the value of a key. When the key isn't in the
+    /// file, the nearest table around it is shown.
+    pub fn at(&mut self, keys: &[&str], message: impl Into<String>) {
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        let span = Some(span_of(&self.table, &keys));
+        let path = join(self.path, &keys);
+        self.errors.push(ConfigError { span, path, message: message.into() });
+    }
+}
+
+/// What serde says, understood.
+enum Problem {
+    Unknown { key: String, meant: Option<String>, known: Vec<String> },
+    Variant { value: String, meant: Option<String>, known: Vec<String> },
+    Missing(String),
+    Other(String),
+}
+
+impl Problem {
+    fn of(message: &str, also: &[&str]) -> Problem {
+        let mut names = backticked(message);
+        if message.starts_with("missing field") && !names.is_empty() {
+            return Problem::Missing(names.remove(0));
+        }
+        let unknown_field = message.starts_with("unknown field");
+        if names.is_empty() || !(unknown_field || message.starts_with("unknown variant")) {
+            return Problem::Other(plain(message));
+        }
+        let found = names.remove(0);
+        if unknown_field {
+            names.extend(also.iter().map(|&key| key.to_owned()));
+            names.sort();
+            names.dedup();
+            Problem::Unknown { meant: meant(&found, &names), key: found, known: names }
+        } else {
+            Problem::Variant { meant: meant(&found, &names), value: found, known: names }
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Unknown { key, meant: Some(meant), .. } => {
+                write!(f, "unknown key `{key}`; did you mean `{meant}`?")
+            }
+            Problem::Unknown { key, known, .. } if known.is_empty() => {
+                write!(f, "unknown key `{key}`; there are none here")
+            }
+            Problem::Unknown { key, known, .. } => {
+                write!(f, "unknown key `{key}`; there are {}", listed(known))
+            }
+            Problem::Variant { value, meant: Some(meant), known } => write!(
+                f,
+                "unknown value \"{value}\"; did you mean \"{meant}\"? there are {}",
+                listed(known)
+            ),
+            Problem::Variant { value, known, .. } => {
+                write!(f, "unknown value \"{value}\"; there are {}", listed(known))
+            }
+            Problem::Missing(key) => write!(f, "missing key `{key}`"),
+            Problem::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+/// The name nearest to `found`, when it is near enough to be what was meant.
+pub fn meant<S: AsRef<str>>(found: &str, names: &[S]) -> Option<String> {
+    let alike = |name: &str| {
+        // Jaro-Winkler favours a common beginning; a transposition counts little.
+        strsim::jaro_winkler(&found.to_lowercase(), name)
+    };
+    let best = names.iter().map(|name| (alike(name.as_ref()), name.as_ref()));
+    let best = best.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 >= ALIKE).then(|| best.1.to_owned())
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// serde's words for types and values, in those of the file.
+fn plain(message: &str) -> String {
+    let Some((found, expected)) = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "))
+        .and_then(|rest| rest.rsplit_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let found = found
+        .replacen("string ", "the text ", 1)
+        .replacen("integer ", "the number ", 1)
+        .replacen("floating point ", "the number ", 1)
+        .replacen("boolean ", "", 1)
+        .replacen("sequence", "a list", 1)
+        .replacen("map", "a table", 1)
+        .replace('`', "");
+    format!("expected {}, found {found}", expectation(expected))
+}
+
+fn expectation(expected: &str) -> Cow<'_, str> {
+    Cow::Borrowed(match expected {
+        "a duration" => "a duration such as 250ms, 1s, 15min, 30d",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "a text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        struct_name if struct_name.starts_with("struct ") => "a table",
+        other => return Cow::Borrowed(other),
+    })
+}
+
+fn backticked(message: &str) -> Vec<String> {
+    message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The keys of a path as far as they name tables and lists; indices as digits.
+fn keys(path: &Path) -> Vec<String> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Map { key } => Some(key.clone()),
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}
+
+fn join(path: &str, keys: &[String]) -> String {
+    let mut full = path.to_owned();
+    for key in keys {
+        if !full.is_empty() {
+            full.push('.');
+        }
+        full.push_str(key);
+    }
+    full
+}
+
+/// The place of the value that the keys lead to, or as far as they lead.
+fn span_of(root: &Spanned<DeValue<'_>>, keys: &[String]) -> Range<usize> {
+    let mut at = root;
+    for key in keys {
+        let next = match at.get_ref() {
+            DeValue::Table(table) => table.get(key.as_str()),
+            DeValue::Array(array) => key.parse().ok().and_then(|i: usize| array.get(i)),
+            _ => None,
+        };
+        match next {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    at.span()
+}
+
+/// Removes what the keys lead to and gives its path. Of a list the whole is
+/// removed, or the places of its other items would be wrong.
+fn take_out(root: &mut Spanned<DeValue<'_>>, keys: &[String]) -> Option<String> {
+    let mut at = root;
+    for (depth, key) in keys.iter().enumerate() {
+        let DeValue::Table(table) = at.get_mut() else { return None };
+        let last = depth + 1 == keys.len();
+        if last || !matches!(table.get(key.as_str())?.get_ref(), DeValue::Table(_)) {
+            table.remove(key.as_str())?;
+            return Some(keys[..=depth].join("."));
+        }
+        at = table.get_mut(key.as_str())?;
+    }
+    None
+}
