@@ -1,0 +1,168 @@
+// A channel's numbers over time, by uPlot: the mean as a line, minimum to
+// maximum as a band around it, holes hatched.
+
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { clock } from "./format";
+import type { Columns, Hole } from "./series";
+import { language } from "./text";
+import { theme } from "./theme";
+
+export interface View {
+  columns: Columns;
+  holes: Hole[];
+  /** Milliseconds. */
+  from: number;
+  to: number;
+}
+
+export interface Options {
+  /** With axes, a cursor, and dragging to zoom; else a bare line. */
+  full: boolean;
+  number: (value: number) => string;
+  /** The cursor is at a point (an index into the columns), or left. */
+  onPoint?: (index: number | null) => void;
+  /** A span was dragged over, milliseconds. */
+  onZoom?: (from: number, to: number) => void;
+}
+
+/** A flat line lies in the middle, and noise in the last digit doesn't fill the chart. */
+function yRange(_: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
+  if (min === null || max === null) return [0, 1];
+  const middle = (min + max) / 2;
+  const least = Math.max(Math.abs(middle) * 0.004, 1e-9);
+  const half = Math.max((max - min) / 2, least);
+  return [middle - half * 1.15, middle + half * 1.15];
+}
+
+export class Chart {
+  private plot: uPlot;
+  private holes: Hole[] = [];
+  private window: [number, number] = [0, 1];
+
+  constructor(private element: HTMLElement, private options: Options) {
+    this.plot = new uPlot(this.uplotOptions(), [[], [], [], []], element);
+  }
+
+  show(view: View): void {
+    this.holes = view.holes;
+    this.window = [view.from / 1000, view.to / 1000];
+    // The scales are set by `range` below as the data is.
+    this.plot.setData(view.columns);
+  }
+
+  resize(): void {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    if (width && height && (width !== this.plot.width || height !== this.plot.height)) this.plot.setSize({ width, height });
+  }
+
+  destroy(): void {
+    this.plot.destroy();
+  }
+
+  private uplotOptions(): uPlot.Options {
+    const { full } = this.options;
+    const font = "12px system-ui, sans-serif";
+    const axis: uPlot.Axis = {
+      stroke: () => theme().faint,
+      font,
+      grid: { stroke: () => theme().grid, width: 1 },
+      ticks: { show: false },
+    };
+    const bare = { show: false, points: { show: false } };
+    return {
+      width: this.element.clientWidth || 300,
+      height: this.element.clientHeight || 60,
+      padding: full ? [12, 12, 0, 0] : [4, 0, 4, 0],
+      legend: { show: false },
+      cursor: full
+        ? { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 8, fill: () => theme().accent } }
+        : { show: false },
+      scales: { x: { time: true, range: () => this.window }, y: { range: yRange } },
+      axes: full
+        ? [
+            { ...axis, space: 70, values: (u, ticks) => ticks.map((tick) => this.timeTick(u, tick)) },
+            { ...axis, size: (_u, values) => 14 + 7 * Math.max(3, ...(values ?? []).map((value) => value.length)), values: (_u, ticks) => this.yTicks(ticks) },
+          ]
+        : [{ show: false }, { show: false }],
+      series: [
+        {},
+        bare,
+        bare,
+        {
+          stroke: () => theme().accent,
+          width: full ? 2 : 1.75,
+          // One value between two holes is no line: it is shown as a dot.
+          points: { show: (u, series, first, last) => sparse(u, series, first, last), size: 4, fill: () => theme().accent },
+        },
+      ],
+      bands: [{ series: [2, 1], fill: () => theme().band }],
+      hooks: {
+        drawClear: [(u) => this.drawHoles(u)],
+        setCursor: [(u) => this.options.onPoint?.(u.cursor.idx ?? null)],
+        setSelect: [
+          (u) => {
+            const { left, width } = u.select;
+            if (width < 8) return;
+            const at = (x: number) => u.posToVal(x, "x") * 1000;
+            this.options.onZoom?.(at(left), at(left + width));
+            u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+          },
+        ],
+      },
+    };
+  }
+
+  /** Ticks of one axis have the same number of decimals: those of its step. */
+  private yTicks(ticks: number[]): string[] {
+    const step = Math.abs((ticks[1] ?? 1) - (ticks[0] ?? 0)) || 1;
+    const digits = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
+    const format = new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    return ticks.map((tick) => format.format(tick));
+  }
+
+  private timeTick(u: uPlot, tick: number): string {
+    const span = (u.scales.x!.max ?? 0) - (u.scales.x!.min ?? 0);
+    const at = new Date(tick * 1000);
+    if (span > 2 * 86_400) return at.toLocaleDateString(language, { day: "numeric", month: "short" });
+    return clock(language, tick * 1000, tick * 1000, span < 180);
+  }
+
+  private drawHoles(u: uPlot): void {
+    const { left, top, width, height } = u.bbox;
+    const [from, to] = this.window;
+    const context = u.ctx;
+    for (const hole of this.holes) {
+      const x = (at: number) => left + (width * (Math.min(Math.max(at / 1000, from), to) - from)) / (to - from);
+      const a = x(hole.from);
+      // A hole too short for a pixel is shown all the same: something is missing.
+      const b = Math.max(x(hole.to), a + 2);
+      if (hole.to / 1000 < from || hole.from / 1000 > to) continue;
+      context.save();
+      context.beginPath();
+      context.rect(a, top, b - a, height);
+      context.clip();
+      context.fillStyle = theme().hole;
+      context.globalAlpha = 0.25;
+      context.fillRect(a, top, b - a, height);
+      context.globalAlpha = 0.8;
+      context.strokeStyle = theme().hole;
+      context.lineWidth = devicePixelRatio;
+      const step = 6 * devicePixelRatio;
+      for (let line = a - height; line < b; line += step) {
+        context.moveTo(line, top + height);
+        context.lineTo(line + height, top);
+      }
+      context.stroke();
+      context.restore();
+    }
+  }
+}
+
+/** Whether the points stand so far apart that a person wants to see each. */
+function sparse(u: uPlot, series: number, first: number, last: number): boolean {
+  const values = u.data[series]!;
+  let shown = 0;
+  for (let i = first; i <= last; i += 1) if (values[i] != null) shown += 1;
+  return shown > 0 && shown <= 3;
+}

@@ -1,0 +1,60 @@
+// Booleans and texts over time: a value holds until the next one. Only the
+// changes are kept.
+
+import { parseTime } from "./format";
+import type { Datum, Reading } from "./wire";
+
+/** From `time` on the value was this; null: not known (bad). */
+export interface Step {
+  time: number;
+  value: Datum | null;
+  reason?: string;
+}
+
+/** A chattering input must not make the page grow; the newest are kept. */
+export const STEPS_MAX = 2000;
+
+/** Adds a reading, in order of time; one that changes nothing is forgotten. */
+export function addStep(steps: Step[], step: Step): void {
+  const last = steps.at(-1);
+  if (last && (last.value === step.value || step.time < last.time)) return;
+  steps.push(step);
+  if (steps.length > STEPS_MAX) steps.splice(0, steps.length - STEPS_MAX);
+}
+
+export function toStep(reading: Reading): Step {
+  const step: Step = { time: parseTime(reading.time), value: reading.quality === "bad" ? null : reading.value };
+  if (reading.reason) step.reason = reading.reason;
+  return step;
+}
+
+/** History, then what came live after it. */
+export function joinSteps(history: Reading[], live: Step[]): Step[] {
+  const steps: Step[] = [];
+  for (const reading of history) addStep(steps, toStep(reading));
+  for (const step of live) addStep(steps, step);
+  return steps;
+}
+
+/** One bar of a timeline, as fractions of its width. */
+export interface Segment {
+  from: number;
+  to: number;
+  value: Datum | null;
+  step: Step;
+  /** Milliseconds that it lasted within the span. */
+  lasted: number;
+}
+
+/** The bars of `span` milliseconds before `now`. */
+export function segments(steps: Step[], now: number, span: number): Segment[] {
+  const start = now - span;
+  const out: Segment[] = [];
+  steps.forEach((step, i) => {
+    const from = Math.max(step.time, start);
+    const to = Math.min(steps[i + 1]?.time ?? now, now);
+    if (to <= from) return;
+    out.push({ from: (from - start) / span, to: (to - start) / span, value: step.value, step, lasted: to - from });
+  });
+  return out;
+}

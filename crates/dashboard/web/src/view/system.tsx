@@ -1,0 +1,186 @@
+// The gateway itself: its store, its ledger, its devices and links.
+
+import type { ComponentChildren } from "preact";
+import { bytes, count, span } from "../format";
+import { gatewayClock, now, status } from "../state";
+import { language, text } from "../text";
+import type { Device, Forwarder, Status } from "../wire";
+import { brokerWords } from "./chain";
+import { at, Pill, why } from "./words";
+
+/** A browser's clock this far from the gateway's is worth a word, milliseconds. */
+const CLOCKS_DIFFER = 5000;
+
+export function System() {
+  const known = status.value;
+  return (
+    <>
+      <h1>{text.system}</h1>
+      {known ? (
+        <div class="columns">
+          <About status={known} />
+          <StoreCard status={known} />
+          <Ledger status={known} />
+          <Devices devices={known.devices} />
+          <Forwarders forwarders={known.forwarders} />
+        </div>
+      ) : (
+        <p class="note">{text.connecting}</p>
+      )}
+    </>
+  );
+}
+
+function Card({ id, title, wide, children }: { id: string; title: string; wide?: boolean; children: ComponentChildren }) {
+  return (
+    <section class={`card ${wide ? "wide" : ""}`} aria-labelledby={id}>
+      <h2 id={id}>{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+function Facts({ facts }: { facts: [string, ComponentChildren][] }) {
+  return (
+    <dl class="facts">
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+const n = (value: number): string => count(language, value);
+const size = (value: number): string => bytes(language, value).join(" ");
+
+function About({ status: { gateway, version, epoch, started, clock } }: { status: Status }) {
+  const { ahead } = gatewayClock;
+  let words = clock.synchronized ? text.clockSet : text.clockUnset;
+  if (Math.abs(ahead) > CLOCKS_DIFFER) {
+    words += `; ${ahead > 0 ? text.clockAhead(span(ahead)) : text.clockBehind(span(-ahead))}`;
+  }
+  return (
+    <Card id="about" title={text.gateway}>
+      <Facts
+        facts={[
+          [text.name, gateway],
+          [text.version, version],
+          [text.epoch, <code>{epoch}</code>],
+          [text.started, `${at(started)} (${text.up(span(now.value - Date.parse(started)))})`],
+          [text.clock, words],
+        ]}
+      />
+    </Card>
+  );
+}
+
+function StoreCard({ status: { store } }: { status: Status }) {
+  return (
+    <Card id="store" title={text.store}>
+      {store.error && <p class="note bad">{text.storeError(why(store.error))}</p>}
+      <Facts
+        facts={[
+          [text.size, text.storing(size(store.size), size(store.max_size))],
+          [text.readingsHeld, n(store.readings)],
+          [text.oldest, store.oldest ? at(store.oldest) : "–"],
+          [text.queued, n(store.queued)],
+          [text.written, size(store.bytes_written)],
+          [text.file, <code>{store.path}</code>],
+        ]}
+      />
+    </Card>
+  );
+}
+
+/** What should be equal, and whether it is. */
+function Balance({ difference }: { difference: number }) {
+  return difference === 0 ? <Pill tone="good">{text.balances}</Pill> : <Pill tone="bad">{text.off_by(n(difference))}</Pill>;
+}
+
+function Ledger({ status: { ledger, forwarders } }: { status: Status }) {
+  return (
+    <Card id="ledger" title={text.ledger} wide>
+      <div class="sums">
+        <Facts
+          facts={[
+            [text.read, n(ledger.read)],
+            [text.stored, n(ledger.stored)],
+            [text.dropped, n(ledger.dropped)],
+            ["", <Balance difference={ledger.read - ledger.stored - ledger.dropped} />],
+          ]}
+        />
+        {forwarders.map((one) => (
+          <div key={one.name}>
+            <h3>{one.name}</h3>
+            <Facts
+              facts={[
+                [text.stored, n(one.stored)],
+                [text.acknowledged, n(one.acknowledged)],
+                [text.pending, n(one.pending)],
+                [text.dropped, n(one.dropped)],
+                ["", <Balance difference={one.stored - one.acknowledged - one.pending - one.dropped} />],
+              ]}
+            />
+          </div>
+        ))}
+      </div>
+      <p class="meta">{text.ledgerNote}</p>
+    </Card>
+  );
+}
+
+function Devices({ devices }: { devices: Device[] }) {
+  return (
+    <Card id="devices" title={text.devices} wide>
+      <ul class="rows">
+        {devices.map((device) => (
+          <li key={device.name}>
+            <div>
+              <strong>{device.name}</strong> <span class="driver">{device.driver}</span>
+            </div>
+            <div>
+              <Pill tone={device.state === "ok" ? "good" : device.state === "lost" ? "bad" : "warn"}>
+                {device.state === "ok" ? text.stateOk : device.state === "lost" ? text.stateLost : text.stateOpening}
+              </Pill>{" "}
+              <span class="meta">{text.sinceWhy(at(device.since), why(device.error))}</span>
+            </div>
+            <div class="meta">
+              {n(device.readings)} {text.readings}
+              {device.bad > 0 && `, ${n(device.bad)} ${text.badReadings.toLocaleLowerCase(language)}`}
+            </div>
+          </li>
+        ))}
+        {devices.length === 0 && <li>{text.noDevices}</li>}
+      </ul>
+    </Card>
+  );
+}
+
+function Forwarders({ forwarders }: { forwarders: Forwarder[] }) {
+  return (
+    <Card id="forwarders" title={text.forwarder} wide>
+      <ul class="rows">
+        {forwarders.map((one) => {
+          const { tone, word, line } = brokerWords(one);
+          return (
+            <li key={one.name}>
+              <div>
+                <strong>{one.name}</strong> <code>{one.url}</code>
+              </div>
+              <div>
+                <Pill tone={tone}>{word}</Pill> <span class="meta">{line}</span>
+              </div>
+              <div class="meta">
+                {text.inFlight}: {n(one.in_flight)}
+              </div>
+            </li>
+          );
+        })}
+        {forwarders.length === 0 && <li>{text.noForwarders}</li>}
+      </ul>
+    </Card>
+  );
+}

@@ -1,0 +1,113 @@
+// The shapes that the gateway sends: the feed's frames and the API's answers.
+// Nothing here is ours to change: crates/dashboard writes them.
+
+export type Quality = "good" | "uncertain" | "bad";
+export type Kind = "number" | "boolean" | "text";
+export type Datum = number | boolean | string;
+
+/** One reading; `value` is null when it is bad, and then there is a reason. */
+export interface Reading {
+  seq: number;
+  time: string;
+  value: Datum | null;
+  quality: Quality;
+  reason?: string | null;
+}
+
+export interface Channel {
+  /** `device/name` */
+  channel: string;
+  device: string;
+  name: string;
+  kind: Kind;
+  /** UCUM or SenML code; empty for a bare number. */
+  unit?: string | null;
+  label?: string | null;
+  output?: boolean;
+  last?: Reading | null;
+}
+
+export interface Device {
+  name: string;
+  driver: string;
+  state: "opening" | "ok" | "lost";
+  since: string;
+  error?: string | null;
+  readings: number;
+  bad: number;
+}
+
+export interface Forwarder {
+  name: string;
+  url: string;
+  state: "connecting" | "online" | "offline";
+  since: string;
+  error?: string | null;
+  in_flight: number;
+  stored: number;
+  acknowledged: number;
+  pending: number;
+  dropped: number;
+}
+
+export interface StoreStatus {
+  path: string;
+  /** Bytes. */
+  size: number;
+  max_size: number;
+  readings: number;
+  oldest?: string | null;
+  committed: number;
+  queued: number;
+  read: number;
+  stored: number;
+  dropped: number;
+  bytes_written: number;
+  error?: string | null;
+}
+
+export interface Status {
+  gateway: string;
+  version: string;
+  epoch: string;
+  time: string;
+  started: string;
+  uptime_s: number;
+  clock: { synchronized: boolean };
+  devices: Device[];
+  store: StoreStatus;
+  forwarders: Forwarder[];
+  ledger: { read: number; stored: number; dropped: number };
+}
+
+export type Frame =
+  | { type: "hello"; gateway: string; epoch: string; channels: Channel[] }
+  | { type: "readings"; readings: (Reading & { channel: string })[] }
+  | ({ type: "status" } & Status)
+  | { type: "skipped"; count: number }
+  | { type: "error"; error: string };
+
+/** A span of time in which readings are known to be missing. */
+export interface Gap {
+  from: string;
+  to: string;
+  count: number;
+  channel?: string | null;
+  reason: string;
+}
+
+export interface WireBucket {
+  time: string;
+  min: number | null;
+  mean: number | null;
+  max: number | null;
+  count: number;
+  bad: number;
+}
+
+export interface History {
+  channel: string;
+  readings?: Reading[];
+  buckets?: WireBucket[];
+  gaps?: Gap[];
+}
