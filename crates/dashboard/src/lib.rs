@@ -1,1 +1,51 @@
-//! TODO
+//! The page, the feed and the API that browsers and scripts on the LAN see.
+//!
+//! The [`Hub`] is written by intake and read by any number of clients. Writing
+//! never waits: a client that falls behind loses readings, is told how many, and
+//! is sent the newest of every channel.
+//!
+//! This crate is the only one that knows HTTP. It doesn't know what a device or
+//! a forwarder is: their health comes as a [`Status`] that the gateway makes.
+
+mod api;
+mod assets;
+mod config;
+mod feed;
+mod frame;
+mod guard;
+mod history;
+mod http;
+mod hub;
+mod metrics;
+mod pulse;
+mod rows;
+mod status;
+mod stream;
+mod tls;
+mod upgrade;
+
+use std::sync::Arc;
+
+use store::Store;
+
+pub use config::{Config, ConfigError, Tls, View};
+pub use http::serve;
+pub use hub::Hub;
+pub use status::{Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
+
+/// Makes a [`Status`] of this moment. It is called at most once a second, plus
+/// once a request of the API, and must be cheap: from memory.
+pub type StatusFn = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// What [`serve`] shows.
+#[derive(Clone)]
+pub struct App {
+    /// `[dashboard]`.
+    pub config: Config,
+    /// Readings as they come.
+    pub hub: Hub,
+    /// Readings as they were.
+    pub store: Store,
+    /// How everything is.
+    pub status: StatusFn,
+}

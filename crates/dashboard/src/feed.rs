@@ -1,0 +1,245 @@
+//! The feed: one client's WebSocket (RFC 6455), JSON text frames both ways.
+//!
+//! The gateway says `hello`, then `status` and `readings` as they come; a client
+//! may say `subscribe`. Whatever a client says or doesn't, it costs one message
+//! each way, its buffers, and a position in the hub.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+
+use crate::frame::{self, Frame, Request};
+use crate::hub::{Filter, Hub, Subscriber};
+use crate::pulse::Pulse;
+
+/// The longest message of a client: a subscription of 32 patterns fits thrice.
+const MESSAGE_MAX: usize = 16 << 10;
+
+/// The longest message to a client: a `hello` of 10,000 channels. It only bounds
+/// what is never reached, since each message is flushed before the next.
+const WRITE_MAX: usize = 4 << 20;
+
+/// Readings are gathered this long into one frame: 20 frames a second are more
+/// than an eye wants, and 500 clients cost 10,000 writes a second, not 500,000.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// A client may say this much at once, then one message each [`PACE`]. Beyond it
+/// is simply not read, so that TCP slows it down.
+const BURST_MAX: u32 = 32;
+
+/// The pace of a client that has used up its burst.
+const PACE: Duration = Duration::from_millis(20);
+
+/// The longest text of an error, in characters: what a client said isn't
+/// repeated to it whole.
+const ERROR_MAX: usize = 200;
+
+/// How patient the feed is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How often a client is pinged.
+    pub(crate) ping: Duration,
+    /// A client of which nothing is heard for this long, not even a pong, is gone.
+    pub(crate) silence: Duration,
+    /// One message has to be taken within this.
+    pub(crate) write: Duration,
+    /// How long a closing handshake may take.
+    pub(crate) close: Duration,
+}
+
+impl Default for Patience {
+    /// A client that stops reading is closed within 30 s of it: either its pong
+    /// is missing or a message isn't taken.
+    fn default() -> Patience {
+        Patience {
+            ping: Duration::from_secs(10),
+            silence: Duration::from_secs(25),
+            write: Duration::from_secs(20),
+            close: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why a feed ends.
+enum End {
+    /// The client has closed, is gone, or doesn't read.
+    Gone,
+    /// We close.
+    Close(CloseCode, &'static str),
+}
+
+struct Feed<'a> {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    readings: Subscriber,
+    status: watch::Receiver<Utf8Bytes>,
+    patience: Patience,
+    stop: &'a CancellationToken,
+    /// When something was last heard of the client.
+    heard: Instant,
+    /// When the client's next message is due, as it is paced.
+    listen: Instant,
+}
+
+/// Feeds one client until it leaves or `stop` says so.
+pub(crate) async fn run(
+    upgrade: OnUpgrade,
+    hub: &Hub,
+    pulse: &Pulse,
+    patience: Patience,
+    stop: &CancellationToken,
+) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(4 << 10)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_MAX)
+        .max_message_size(Some(MESSAGE_MAX))
+        .max_frame_size(Some(MESSAGE_MAX));
+    let io = TokioIo::new(upgraded);
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let (hello, readings) = hub.subscribe();
+    let (first, status) = pulse.subscribe();
+    let now = Instant::now();
+    let mut feed = Feed { socket, readings, status, patience, stop, heard: now, listen: now };
+    let Err(end) = feed.talk(hello.into(), first).await;
+    if let End::Close(code, reason) = end {
+        feed.close(code, reason).await;
+    }
+}
+
+impl Feed<'_> {
+    async fn talk(
+        &mut self,
+        hello: Utf8Bytes,
+        status: Utf8Bytes,
+    ) -> Result<std::convert::Infallible, End> {
+        self.send(Message::Text(hello)).await?;
+        self.send(Message::Text(status)).await?;
+        let mut pings = interval_at(Instant::now() + self.patience.ping, self.patience.ping);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gathered = Instant::now();
+        loop {
+            // Each branch only waits, so that dropping it loses nothing.
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(AWAY),
+                () = sleep_until(self.heard + self.patience.silence) => return Err(End::Gone),
+                message = async {
+                    sleep_until(self.listen).await;
+                    self.socket.next().await
+                } => self.hear(message).await?,
+                () = async {
+                    sleep_until(gathered).await;
+                    self.readings.wait().await;
+                } => {
+                    let more = self.tell().await?;
+                    gathered = Instant::now() + if more { Duration::ZERO } else { GATHER };
+                }
+                Ok(()) = self.status.changed() => {
+                    let status = self.status.borrow_and_update().clone();
+                    self.send(Message::Text(status)).await?;
+                }
+                _ = pings.tick() => self.send(Message::Ping(Bytes::new())).await?,
+            }
+        }
+    }
+
+    /// Sends what the hub has; says whether it has more.
+    async fn tell(&mut self) -> Result<bool, End> {
+        let taken = self.readings.take();
+        if taken.skipped > 0 {
+            self.say(&Frame::Skipped { count: taken.skipped }).await?;
+        }
+        if let Some(frame) = taken.frame {
+            self.send(Message::Text(frame.into())).await?;
+        }
+        Ok(taken.more)
+    }
+
+    async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), End> {
+        let now = Instant::now();
+        let burst_ago = now.checked_sub(PACE * BURST_MAX).unwrap_or(now);
+        self.listen = self.listen.max(burst_ago) + PACE;
+        self.heard = now;
+        match message {
+            Some(Ok(Message::Text(text))) => self.obey(&text).await,
+            Some(Ok(Message::Binary(_))) => self.complain("send JSON in text frames").await,
+            // A pong has done its work; a ping or a close is answered below us,
+            // and after a close the socket gives `None`.
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(end(&error)),
+            None => Err(End::Gone),
+        }
+    }
+
+    async fn obey(&mut self, text: &str) -> Result<(), End> {
+        let filter = serde_json::from_str(text)
+            .map_err(|error| error.to_string())
+            .and_then(|Request::Subscribe { channels }| Filter::parse(&channels));
+        match filter {
+            Ok(filter) => match self.readings.filter(filter) {
+                Some(newest) => self.send(Message::Text(newest.into())).await,
+                None => Ok(()),
+            },
+            Err(error) => self.complain(&error).await,
+        }
+    }
+
+    async fn complain(&mut self, error: &str) -> Result<(), End> {
+        let error: String = error.chars().take(ERROR_MAX).collect();
+        self.say(&Frame::Error { error: &error }).await
+    }
+
+    async fn say(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        self.send(Message::Text(frame::json(frame).into())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        let due = (Instant::now() + self.patience.write).min(self.heard + self.patience.silence);
+        tokio::select! {
+            sent = timeout_at(due, self.socket.send(message)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(End::Gone),
+            },
+            () = self.stop.cancelled() => Err(AWAY),
+        }
+    }
+
+    /// Says why and waits for the client to say so too (RFC 6455, section 7.1.2).
+    async fn close(&mut self, code: CloseCode, reason: &'static str) {
+        let frame = CloseFrame { code, reason: reason.into() };
+        let socket = &mut self.socket;
+        let closing = pin!(async move {
+            if socket.close(Some(frame)).await.is_ok() {
+                while let Some(Ok(_)) = socket.next().await {}
+            }
+        });
+        // Without an answer in time the connection is simply dropped.
+        let _ = timeout(self.patience.close, closing).await;
+    }
+}
+
+const AWAY: End = End::Close(CloseCode::Away, "the gateway stops");
+
+/// What a client is told that breaks the protocol (RFC 6455, section 7.4.1).
+fn end(error: &Error) -> End {
+    match error {
+        Error::Utf8(_) => End::Close(CloseCode::Invalid, "a text is not UTF-8"),
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+            End::Close(CloseCode::Size, "a message may have 16 KiB")
+        }
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
+        Error::Protocol(_) => End::Close(CloseCode::Protocol, "not as RFC 6455 has it"),
+        _ => End::Gone,
+    }
+}
