@@ -16,8 +16,10 @@ mod drivers;
 mod failure;
 mod health;
 mod kind;
+mod line;
 mod runner;
 pub mod settings;
+mod usb;
 
 use async_trait::async_trait;
 use reading::{Datum, Timestamp, Value};

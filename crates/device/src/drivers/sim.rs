@@ -166,10 +166,7 @@ mode        = { wave = "cycle", values = ["idle", "heating", "cooling"], period 
             own: signal,
         };
         let square = Signal { wave: Wave::Square, ..Signal::default() };
-        vec![
-            wave("sine", Kind::Number, Signal::default()),
-            wave("switch", Kind::Boolean, square),
-        ]
+        vec![wave("sine", Kind::Number, Signal::default()), wave("switch", Kind::Boolean, square)]
     }
 
     fn kind(signal: &Signal, given: Option<Kind>) -> Result<Kind, String> {
@@ -234,7 +231,10 @@ impl Generator {
         let texts: Vec<Arc<str>> =
             signal.values.iter().flatten().map(|text| text.as_str().into()).collect();
         if (signal.wave == Wave::Cycle) == texts.is_empty() {
-            return wrong("values", "a cycle needs `values`, and only a cycle: values = [\"a\", \"b\"]");
+            return wrong(
+                "values",
+                "a cycle needs `values`, and only a cycle: values = [\"a\", \"b\"]",
+            );
         }
         let random = Random::new(seed ^ (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let walk = f64::midpoint(low, high);
@@ -252,10 +252,17 @@ impl Generator {
             Wave::Square if self.kind == Kind::Boolean => {
                 return Value::Good(Datum::Boolean(phase >= 0.5));
             }
-            Wave::Square => if phase >= 0.5 { self.high } else { self.low },
+            Wave::Square => {
+                if phase >= 0.5 {
+                    self.high
+                } else {
+                    self.low
+                }
+            }
             Wave::Walk => {
                 let step = self.signal.step.unwrap_or(span / 20.0);
-                self.walk = (self.walk + step * self.random.either_way()).clamp(self.low, self.high);
+                self.walk =
+                    (self.walk + step * self.random.either_way()).clamp(self.low, self.high);
                 self.walk
             }
             Wave::Counter => tick as f64 * self.signal.step.unwrap_or(1.0),
