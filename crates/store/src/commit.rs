@@ -1,0 +1,132 @@
+//! The statements of a commit.
+
+use std::sync::LazyLock;
+
+use reading::{Channel, Datum, Gap, Seq};
+use sqlx::SqliteConnection;
+
+use crate::quality;
+use crate::row::{LogRow, integer};
+use crate::state::{Forwarder, Ledger};
+
+/// Rows a statement: few statements, so that each stays prepared, and few trips
+/// to SQLite's thread, which cost more than a row does.
+const ROWS: [usize; 4] = [512, 64, 8, 1];
+
+/// `OR IGNORE`: a commit that failed may have reached the disk all the same, and
+/// is then tried again.
+static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| {
+    ROWS.map(|rows| {
+        let mut sql =
+            "INSERT OR IGNORE INTO log (seq, channel, time, value, quality) VALUES (?,?,?,?,?)"
+                .to_owned();
+        sql.push_str(&",(?,?,?,?,?)".repeat(rows - 1));
+        sql
+    })
+});
+
+pub(crate) async fn insert_log(
+    db: &mut SqliteConnection,
+    mut rows: &[LogRow<'_>],
+) -> Result<(), sqlx::Error> {
+    let inserts: &'static [String; 4] = &INSERTS;
+    for (size, sql) in ROWS.iter().zip(inserts) {
+        while rows.len() >= *size {
+            let (now, later) = rows.split_at(*size);
+            rows = later;
+            let mut query = sqlx::query(sql.as_str());
+            for row in now {
+                let value = &row.reading.value;
+                query = query.bind(row.seq).bind(row.channel).bind(row.reading.at.as_micros());
+                query = match value.datum() {
+                    None => query.bind(None::<f64>),
+                    Some(Datum::Number(number)) => query.bind(*number),
+                    Some(Datum::Boolean(truth)) => query.bind(*truth),
+                    Some(Datum::Text(text)) => query.bind(text.to_string()),
+                };
+                query = query.bind(quality::code(value));
+            }
+            query.execute(&mut *db).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn insert_gap(
+    db: &mut SqliteConnection,
+    seq: Seq,
+    gap: &Gap,
+    channel: Option<i64>,
+) -> Result<(), sqlx::Error> {
+    let sql = "INSERT OR IGNORE INTO gap (seq, from_time, to_time, count, channel, reason)
+        VALUES (?, ?, ?, ?, ?, ?)";
+    sqlx::query(sql)
+        .bind(integer(seq.0))
+        .bind(gap.from.as_micros())
+        .bind(gap.to.as_micros())
+        .bind(integer(gap.count))
+        .bind(channel)
+        .bind(gap.reason.to_string())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A channel that the configuration doesn't name.
+pub(crate) async fn insert_channel(
+    db: &mut SqliteConnection,
+    id: i64,
+    channel: &Channel,
+    kind: &str,
+) -> Result<(), sqlx::Error> {
+    let sql = "INSERT OR IGNORE INTO channel (id, device, name, kind, unit)
+        VALUES (?, ?, ?, ?, '')";
+    sqlx::query(sql)
+        .bind(id)
+        .bind(channel.device().to_owned())
+        .bind(channel.name().to_owned())
+        .bind(kind.to_owned())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn save_ledger(
+    db: &mut SqliteConnection,
+    ledger: &Ledger,
+) -> Result<(), sqlx::Error> {
+    let sql = "UPDATE ledger SET counted = ?, stored = ?, dropped = ?, removed = ?, purged = ?,
+        rolled = ?";
+    sqlx::query(sql)
+        .bind(integer(ledger.counted))
+        .bind(integer(ledger.stored))
+        .bind(integer(ledger.dropped))
+        .bind(integer(ledger.removed))
+        .bind(integer(ledger.purged))
+        .bind(integer(ledger.rolled))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// `counted`: the last number that `forwarder.stored` counts.
+pub(crate) async fn save_forwarder(
+    db: &mut SqliteConnection,
+    forwarder: &Forwarder,
+    counted: Seq,
+) -> Result<(), sqlx::Error> {
+    let sql = "INSERT OR REPLACE INTO forwarder
+        (name, channels, position, counted, stored, acknowledged, dropped)
+        VALUES (?, ?, ?, ?, ?, ?, ?)";
+    sqlx::query(sql)
+        .bind(forwarder.name.clone())
+        .bind(forwarder.channels())
+        .bind(integer(forwarder.position.0))
+        .bind(integer(counted.0))
+        .bind(integer(forwarder.stored))
+        .bind(integer(forwarder.acknowledged))
+        .bind(integer(forwarder.dropped))
+        .execute(db)
+        .await?;
+    Ok(())
+}

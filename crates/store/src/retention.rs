@@ -1,0 +1,335 @@
+//! What goes, and when: by age what every forwarder has, by size the oldest.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use reading::{Gap, Seq, Timestamp};
+use sqlx::{Connection, Row, SqliteConnection};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::appender::merge;
+use crate::open::WAL_MAX;
+use crate::rollup::{MINUTE, minute};
+use crate::row::{self, integer, number};
+use crate::state::{Forwarder, Ledger, State};
+use crate::{Config, Writer, commit};
+
+/// How often the size is looked at, at the latest.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+/// How often age is looked at.
+const AGE_EVERY: Duration = Duration::from_secs(30);
+
+/// Rows removed a commit: twice what a commit adds, so that a full file stays
+/// within its size at full speed, and some 10 ms, so that nobody waits long.
+const CHUNK: i64 = 16_384;
+
+/// Minutes of figures removed at once when nothing else is left.
+const OLDEST_MINUTES: i64 = 1_440;
+
+/// Why readings are gone that a forwarder didn't have yet.
+pub(crate) const STORE_FULL: &str = "store full";
+
+/// The writer's calendar of removals.
+pub(crate) struct Retention {
+    keep: Duration,
+    keep_rollups: Duration,
+    /// Bytes of pages in use that the file may have.
+    pages_max: u64,
+    next: Instant,
+    next_age: Instant,
+    /// Records committed when it last looked.
+    counted: u64,
+    told: bool,
+    /// By forwarder: the position before the readings that are being removed,
+    /// until their removal is committed.
+    pub(crate) reserved: Vec<Option<Seq>>,
+}
+
+impl Retention {
+    pub(crate) fn new(config: &Config) -> Retention {
+        let max = config.max_size.as_u64();
+        let now = Instant::now();
+        Retention {
+            keep: config.keep,
+            keep_rollups: config.keep_rollups.max(config.keep),
+            // The log beside the file is part of the size.
+            pages_max: max.saturating_sub(WAL_MAX.min(max / 4)),
+            next: now + EVERY,
+            next_age: now + EVERY,
+            counted: 0,
+            told: false,
+            reserved: Vec::new(),
+        }
+    }
+
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+
+    pub(crate) fn due(&self, state: &State, now: Instant) -> bool {
+        now >= self.next || state.ledger.stored >= self.counted + CHUNK as u64 / 2
+    }
+}
+
+/// What somebody was still to get of what goes.
+#[derive(Default)]
+struct Owed {
+    /// It lies after this number, if there is any.
+    after: Option<Seq>,
+    /// Readings, by forwarder.
+    dropped: Vec<u64>,
+    /// What tells of it.
+    gaps: Vec<Gap>,
+}
+
+/// Which one-minute figures go.
+#[derive(Clone, Copy, PartialEq)]
+enum Old {
+    Before(i64),
+    Oldest,
+}
+
+impl Writer {
+    /// One round: a chunk by size or by age; more follows at once when there is.
+    pub(crate) async fn purge(&mut self) -> Result<(), sqlx::Error> {
+        let now = Instant::now();
+        self.retention.next = now + EVERY;
+        self.retention.counted = self.shared.state().ledger.stored;
+        if self.used().await? > self.retention.pages_max {
+            if !self.retention.told {
+                let path = self.shared.path.display();
+                warn!(%path, max_size = self.shared.max_size, "the store is full: the oldest go");
+                self.retention.told = true;
+            }
+            if self.remove_oldest().await? {
+                self.retention.next = now;
+            }
+        } else if now >= self.retention.next_age {
+            self.retention.next_age = now + AGE_EVERY;
+            if self.remove_aged().await? {
+                self.retention.next = now;
+                self.retention.next_age = now;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of pages in use.
+    async fn used(&mut self) -> Result<u64, sqlx::Error> {
+        let sql = "SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        Ok(number(sqlx::query_scalar(sql).fetch_one(&mut self.db).await?))
+    }
+
+    async fn remove_oldest(&mut self) -> Result<bool, sqlx::Error> {
+        let sql = "SELECT max(seq) FROM (SELECT seq FROM log ORDER BY seq LIMIT ?)";
+        let last: Option<i64> = sqlx::query_scalar(sql).bind(CHUNK).fetch_one(&mut self.db).await?;
+        match last {
+            Some(last) => self.remove(Seq(number(last))).await,
+            // Only figures are left: the oldest of them.
+            None => self.remove_rollups(Old::Oldest).await,
+        }
+    }
+
+    async fn remove_aged(&mut self) -> Result<bool, sqlx::Error> {
+        let before = Timestamp::now() - self.retention.keep;
+        // The front of the log as far as it is old: one whose time is wrong
+        // stops it, rather than that younger ones behind it go.
+        let sql = "SELECT max(seq), min(CASE WHEN time >= ? THEN seq END)
+            FROM (SELECT seq, time FROM log ORDER BY seq LIMIT ?)";
+        let row =
+            sqlx::query(sql).bind(before.as_micros()).bind(CHUNK).fetch_one(&mut self.db).await?;
+        let (last, young): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        let aged = young.map(|seq| seq - 1).or(last).map_or(0, number);
+        let (kept, rolled, purged) = {
+            let state = self.shared.state();
+            let kept = state.forwarders.iter().map(|f| f.position.0).min();
+            (kept.unwrap_or(u64::MAX), state.ledger.rolled, state.ledger.purged)
+        };
+        let through = aged.min(kept).min(rolled);
+        let more = through > purged && self.remove(Seq(through)).await?;
+        let old = minute(Timestamp::now() - self.retention.keep_rollups);
+        Ok(more | self.remove_rollups(Old::Before(old)).await?)
+    }
+
+    /// Removes readings through a number, and what of the ledger follows.
+    async fn remove(&mut self, through: Seq) -> Result<bool, sqlx::Error> {
+        self.reserve(through);
+        let owed = self.owed(through).await?;
+        let (mut ledger, rows, committed) = self.figures_without(&owed);
+        let roll = through.0 > ledger.rolled;
+        self.synchronous(false).await?;
+        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
+        if roll {
+            // What history can still tell of them.
+            self.rollups.write(&mut tx).await?;
+            ledger.rolled = committed.0;
+        }
+        let removed = remove_rows(&mut tx, through, &owed).await?;
+        ledger.removed += removed;
+        ledger.purged = ledger.purged.max(through.0);
+        commit::save_ledger(&mut tx, &ledger).await?;
+        for row in &rows {
+            commit::save_forwarder(&mut tx, row, committed).await?;
+        }
+        let sql = "SELECT time FROM log ORDER BY seq LIMIT 1";
+        let oldest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+
+        self.retention.reserved.clear();
+        if roll {
+            self.rolled();
+        }
+        self.saved(&rows);
+        let mut state = self.shared.state();
+        state.ledger.removed = ledger.removed;
+        state.ledger.purged = ledger.purged;
+        state.ledger.rolled = ledger.rolled;
+        state.oldest = oldest;
+        for (forwarder, dropped) in state.forwarders.iter_mut().zip(&owed.dropped) {
+            forwarder.dropped += dropped;
+        }
+        for gap in owed.gaps {
+            merge(&mut state.removed_owed, gap);
+        }
+        Ok(removed > 0)
+    }
+
+    /// From now on no acknowledgement counts a reading that is about to go.
+    fn reserve(&mut self, through: Seq) {
+        let mut state = self.shared.state();
+        self.retention.reserved.resize(state.forwarders.len(), None);
+        for (forwarder, reserved) in state.forwarders.iter_mut().zip(&mut self.retention.reserved) {
+            if forwarder.position < through {
+                reserved.get_or_insert(forwarder.position);
+                forwarder.looked = forwarder.looked.max(through);
+                forwarder.pass(through);
+            }
+        }
+    }
+
+    /// What of the log through a number is reserved: somebody was to get it.
+    async fn owed(&mut self, through: Seq) -> Result<Owed, sqlx::Error> {
+        let mut owed = Owed { dropped: vec![0; self.retention.reserved.len()], ..Owed::default() };
+        let Some(after) = self.retention.reserved.iter().flatten().min().copied() else {
+            return Ok(owed);
+        };
+        owed.after = Some(after);
+        let sql = "SELECT seq, channel, time FROM log WHERE seq > ? AND seq <= ? ORDER BY seq";
+        let rows = sqlx::query(sql)
+            .bind(integer(after.0))
+            .bind(integer(through.0))
+            .fetch_all(&mut self.db)
+            .await?;
+        let mut known: HashMap<i64, Vec<bool>> = HashMap::new();
+        let mut lost: Option<Gap> = None;
+        for row in &rows {
+            let (seq, id) = (row::seq(row)?, row.try_get(1)?);
+            let at = Timestamp::from_micros(row.try_get(2)?);
+            let matches = known.entry(id).or_insert_with(|| self.matches(id));
+            let mut any = false;
+            for (i, reserved) in self.retention.reserved.iter().enumerate() {
+                if matches[i] && reserved.is_some_and(|after| seq > after) {
+                    owed.dropped[i] += 1;
+                    any = true;
+                }
+            }
+            if any {
+                let reason = STORE_FULL.into();
+                let gap =
+                    lost.get_or_insert(Gap { from: at, to: at, count: 0, channel: None, reason });
+                gap.count += 1;
+                gap.from = gap.from.min(at);
+                gap.to = gap.to.max(at);
+            }
+        }
+        owed.gaps.extend(lost);
+        let sql = "SELECT seq, from_time, to_time, count, channel, reason FROM gap
+            WHERE seq > ? AND seq <= ? ORDER BY seq";
+        let rows = sqlx::query(sql)
+            .bind(integer(after.0))
+            .bind(integer(through.0))
+            .fetch_all(&mut self.db)
+            .await?;
+        for row in &rows {
+            // It goes too, and is told again.
+            owed.gaps.push(row::gap(&self.shared, row)?.1);
+        }
+        Ok(owed)
+    }
+
+    fn matches(&self, channel: i64) -> Vec<bool> {
+        let channel = self.shared.channel(channel);
+        let state = self.shared.state();
+        let matches = |f: &Forwarder| channel.as_ref().is_some_and(|channel| f.matches(channel));
+        state.forwarders.iter().map(matches).collect()
+    }
+
+    /// The ledger, the forwarders' rows and the last number as they are once
+    /// what is owed has gone.
+    fn figures_without(&self, owed: &Owed) -> (Ledger, Vec<Forwarder>, Seq) {
+        let state = self.shared.state();
+        let mut rows: Vec<_> = state.forwarders.iter().map(Forwarder::row).collect();
+        for (row, dropped) in rows.iter_mut().zip(&owed.dropped) {
+            row.dropped += dropped;
+        }
+        (state.ledger, rows, *self.shared.committed.borrow())
+    }
+
+    async fn remove_rollups(&mut self, which: Old) -> Result<bool, sqlx::Error> {
+        // By channel, as the table is ordered: each seeks its own oldest.
+        let channels: Vec<i64> = {
+            let channels = self.shared.channels.read();
+            channels.unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        };
+        let before = match which {
+            Old::Before(minute) => minute,
+            Old::Oldest => {
+                let sql = "SELECT min(minute) FROM rollup WHERE channel = ?";
+                let mut oldest: Option<i64> = None;
+                for channel in &channels {
+                    let minute: Option<i64> =
+                        sqlx::query_scalar(sql).bind(channel).fetch_one(&mut self.db).await?;
+                    oldest = oldest.into_iter().chain(minute).min();
+                }
+                let Some(oldest) = oldest else { return Ok(false) };
+                oldest + OLDEST_MINUTES
+            }
+        };
+        self.synchronous(false).await?;
+        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
+        let mut removed = 0;
+        for channel in channels {
+            let sql = "DELETE FROM rollup WHERE channel = ? AND minute < ?";
+            removed += sqlx::query(sql)
+                .bind(channel)
+                .bind(before)
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+        }
+        let sql = "DELETE FROM gap WHERE to_time < ? AND seq <= (SELECT purged FROM ledger)";
+        let at = before.saturating_mul(MINUTE);
+        removed += sqlx::query(sql).bind(at).execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(removed > 0 && which == Old::Oldest)
+    }
+}
+
+async fn remove_rows(
+    db: &mut SqliteConnection,
+    through: Seq,
+    owed: &Owed,
+) -> Result<u64, sqlx::Error> {
+    let sql = "DELETE FROM log WHERE seq <= ?";
+    let removed =
+        sqlx::query(sql).bind(integer(through.0)).execute(&mut *db).await?.rows_affected();
+    if let Some(after) = owed.after {
+        let sql = "DELETE FROM gap WHERE seq > ? AND seq <= ?";
+        sqlx::query(sql).bind(integer(after.0)).bind(integer(through.0)).execute(db).await?;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,280 @@
+//! What the handles and the writer share: one mutex, so that every look at the
+//! ledger is consistent. It is never held across an `await`.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use reading::{Channel, Epoch, Pattern, Record, Seq};
+use sqlx::SqlitePool;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::ring::Ring;
+use crate::status::{ForwarderLedger, Status};
+
+/// Behind every handle of one open store.
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) max_size: u64,
+    pub(crate) flush: Duration,
+    pub(crate) epoch: Epoch,
+    /// The first number of each start that has records in the file, ascending.
+    pub(crate) epochs: Vec<(Seq, Epoch)>,
+    /// The channels of the configuration.
+    pub(crate) configured: Vec<Channel>,
+    /// Grows only; ids are those of the table `channel`.
+    pub(crate) channels: RwLock<HashMap<i64, Channel>>,
+    pub(crate) committed: watch::Receiver<Seq>,
+    /// Cursors' own connection, so that a long chart can't hold up a forwarder.
+    pub(crate) backlog: SqlitePool,
+    /// History's connection.
+    pub(crate) history: SqlitePool,
+    state: Mutex<State>,
+    /// Something for the writer to do.
+    pub(crate) work: Notify,
+    /// Room in the queue, or a reason to stop waiting for it.
+    pub(crate) room: Notify,
+}
+
+pub(crate) struct State {
+    pub(crate) queue: VecDeque<Queued>,
+    /// Records in `queue` and in the writer's hands.
+    pub(crate) queued: usize,
+    /// Of these, readings.
+    pub(crate) queued_readings: u64,
+    /// Readings handed to [`crate::Appender`], whatever became of them.
+    pub(crate) taken: u64,
+    pub(crate) ledger: Ledger,
+    pub(crate) forwarders: Vec<Forwarder>,
+    /// When a position moved that the file doesn't have yet.
+    pub(crate) moved_at: Option<Instant>,
+    pub(crate) ring: Ring,
+    /// The last record of each channel that has had one in this run.
+    pub(crate) latest: HashMap<Channel, Record>,
+    /// What retention removed that was owed, to be told as gaps.
+    pub(crate) removed_owed: Vec<reading::Gap>,
+    pub(crate) oldest: Option<i64>,
+    pub(crate) size: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) error: Option<String>,
+    /// The queue was full for as long as the appender waits: until the next
+    /// commit it doesn't wait again.
+    pub(crate) stuck: bool,
+    /// Commits so far: progress, for whoever waits for room.
+    pub(crate) commits: u64,
+    pub(crate) appender_gone: bool,
+    pub(crate) cursors: usize,
+}
+
+pub(crate) struct Queued {
+    pub(crate) at: Instant,
+    pub(crate) records: Vec<Record>,
+}
+
+/// The row of the table `ledger`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Ledger {
+    pub(crate) counted: u64,
+    pub(crate) stored: u64,
+    pub(crate) dropped: u64,
+    pub(crate) removed: u64,
+    pub(crate) purged: u64,
+    pub(crate) rolled: u64,
+}
+
+/// A row of the table `forwarder`, and what its cursor has in hand.
+pub(crate) struct Forwarder {
+    pub(crate) name: String,
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) position: Seq,
+    /// [`crate::Cursor::unsent`] has given everything through this number.
+    pub(crate) looked: Seq,
+    pub(crate) stored: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) dropped: u64,
+    /// Readings given and not acknowledged, as runs of successive numbers: what
+    /// an acknowledgement counts. As long as the forwarder's window, at most.
+    pub(crate) given: VecDeque<(u64, u64)>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        parts: Parts,
+        committed: watch::Receiver<Seq>,
+        backlog: SqlitePool,
+        history: SqlitePool,
+    ) -> Shared {
+        let last = *committed.borrow();
+        let state = State {
+            queue: VecDeque::new(),
+            queued: 0,
+            queued_readings: 0,
+            taken: parts.ledger.stored + parts.ledger.dropped,
+            ledger: parts.ledger,
+            cursors: parts.forwarders.len(),
+            forwarders: parts.forwarders,
+            moved_at: None,
+            ring: Ring::new(last),
+            latest: HashMap::new(),
+            removed_owed: Vec::new(),
+            oldest: parts.oldest,
+            size: 0,
+            bytes_written: 0,
+            error: None,
+            stuck: false,
+            commits: 0,
+            appender_gone: false,
+        };
+        Shared {
+            path: parts.path,
+            max_size: parts.max_size,
+            flush: parts.flush,
+            epoch: parts.epoch,
+            epochs: parts.epochs,
+            configured: parts.configured,
+            channels: RwLock::new(parts.channels),
+            committed,
+            backlog,
+            history,
+            state: Mutex::new(state),
+            work: Notify::new(),
+            room: Notify::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held can't leave the figures half changed in a
+        // way that is worse than no store at all.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The start in which a number was given.
+    pub(crate) fn epoch_of(&self, seq: Seq) -> Epoch {
+        let after = self.epochs.partition_point(|(first, _)| *first <= seq);
+        after.checked_sub(1).map_or(self.epoch, |at| self.epochs[at].1)
+    }
+
+    pub(crate) fn channel(&self, id: i64) -> Option<Channel> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn channel_id(&self, channel: &Channel) -> Option<i64> {
+        let channels = self.channels.read().unwrap_or_else(PoisonError::into_inner);
+        channels.iter().find(|(_, known)| *known == channel).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let state = self.state();
+        let ledger = &state.ledger;
+        Status {
+            path: self.path.clone(),
+            size: state.size,
+            max_size: self.max_size,
+            readings: ledger.stored - ledger.removed,
+            oldest: state.oldest.map(|at| reading::Timestamp::from_micros(at).to_string()),
+            committed: self.committed.borrow().0,
+            queued: state.queued_readings,
+            // Counted where readings come in, so that it would show if one
+            // were neither stored nor dropped.
+            read: state.taken - state.queued_readings,
+            stored: ledger.stored,
+            dropped: ledger.dropped,
+            bytes_written: state.bytes_written,
+            error: state.error.clone(),
+            forwarders: state.forwarders.iter().map(Forwarder::ledger).collect(),
+        }
+    }
+}
+
+/// What opening found, or made.
+pub(crate) struct Parts {
+    pub(crate) path: PathBuf,
+    pub(crate) max_size: u64,
+    pub(crate) flush: Duration,
+    pub(crate) epoch: Epoch,
+    pub(crate) epochs: Vec<(Seq, Epoch)>,
+    pub(crate) configured: Vec<Channel>,
+    pub(crate) channels: HashMap<i64, Channel>,
+    pub(crate) ledger: Ledger,
+    pub(crate) forwarders: Vec<Forwarder>,
+    pub(crate) oldest: Option<i64>,
+}
+
+impl Forwarder {
+    pub(crate) fn matches(&self, channel: &Channel) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    pub(crate) fn pending(&self) -> u64 {
+        self.stored - self.acknowledged - self.dropped
+    }
+
+    /// What the file has of it.
+    pub(crate) fn row(&self) -> Forwarder {
+        Forwarder {
+            name: self.name.clone(),
+            patterns: self.patterns.clone(),
+            given: VecDeque::new(),
+            ..*self
+        }
+    }
+
+    /// Its patterns as the file has them.
+    pub(crate) fn channels(&self) -> String {
+        let patterns: Vec<_> = self.patterns.iter().map(Pattern::as_str).collect();
+        patterns.join(" ")
+    }
+
+    fn ledger(&self) -> ForwarderLedger {
+        ForwarderLedger {
+            name: self.name.clone(),
+            stored: self.stored,
+            acknowledged: self.acknowledged,
+            pending: self.pending(),
+            dropped: self.dropped,
+        }
+    }
+
+    /// Notes what has been given: the numbers of readings in a look at the log
+    /// from `after` through `through`.
+    pub(crate) fn give(&mut self, seqs: impl Iterator<Item = Seq>, after: Seq, through: Seq) {
+        // A look that leaves something out would let an acknowledgement pass
+        // over it: it is not noted, and `acknowledge` stops before it.
+        if after > self.looked {
+            return;
+        }
+        let known = self.looked.0.max(self.position.0);
+        for seq in seqs.map(|seq| seq.0).filter(|seq| *seq > known) {
+            match self.given.back_mut() {
+                Some((_, last)) if *last + 1 == seq => *last = seq,
+                _ => self.given.push_back((seq, seq)),
+            }
+        }
+        self.looked = self.looked.max(through);
+    }
+
+    /// Moves the position, at most to what has been given; says how many
+    /// readings that passed, or `None` when it doesn't move.
+    pub(crate) fn pass(&mut self, through: Seq) -> Option<u64> {
+        let through = through.min(self.looked);
+        if through <= self.position {
+            return None;
+        }
+        self.position = through;
+        let mut passed = 0;
+        while let Some((first, last)) = self.given.front_mut() {
+            if *first > through.0 {
+                break;
+            }
+            let until = (*last).min(through.0);
+            passed += until - *first + 1;
+            *first = until + 1;
+            if *first > *last {
+                self.given.pop_front();
+            }
+        }
+        Some(passed)
+    }
+}
