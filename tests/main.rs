@@ -1,0 +1,22 @@
+//! The gateway from outside: the real binary, with a real serial line, broker,
+//! browser and store around it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, sleep and start threads: it is not the gateway"
+)]
+
+mod access;
+mod command;
+mod crash;
+mod delivery;
+mod feed;
+mod history;
+mod house;
+mod isolation;
+mod noise;
+mod outage;
+mod page;
+#[expect(dead_code, reason = "the benchmark uses the rest")]
+mod support;
