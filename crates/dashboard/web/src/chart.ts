@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { clock } from "./format";
 import type { Columns, Hole } from "./series";
-import { language } from "./text";
+import { language, reason } from "./text";
 import { theme } from "./theme";
 
 export interface View {
@@ -91,6 +91,7 @@ export class Chart {
         bare,
         {
           stroke: () => theme().accent,
+          ...(full ? {} : { fill: shade }),
           width: full ? 2 : 1.75,
           // One value between two holes is no line: it is shown as a dot.
           points: { show: (u, series, first, last) => sparse(u, series, first, last), size: 4, fill: () => theme().accent },
@@ -155,8 +156,38 @@ export class Chart {
       }
       context.stroke();
       context.restore();
+      if (this.options.full) label(u, reason(hole.reason), a, b);
     }
   }
+}
+
+/** The colour under a small line, fading downwards. */
+function shade(u: uPlot): CanvasGradient {
+  const { top, height } = u.bbox;
+  const gradient = u.ctx.createLinearGradient(0, top, 0, top + height);
+  gradient.addColorStop(0, theme().band);
+  gradient.addColorStop(1, "rgba(0, 0, 0, 0)");
+  return gradient;
+}
+
+/** Why there is a hole, written in it where it fits. */
+function label(u: uPlot, text: string, from: number, to: number): void {
+  const context = u.ctx;
+  const scale = devicePixelRatio;
+  context.save();
+  context.font = `${12 * scale}px system-ui, sans-serif`;
+  const width = context.measureText(text).width + 12 * scale;
+  if (width < to - from) {
+    const x = (from + to) / 2;
+    const y = u.bbox.top + 14 * scale;
+    context.fillStyle = theme().card;
+    context.fillRect(x - width / 2, y - 10 * scale, width, 20 * scale);
+    context.fillStyle = theme().text;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillText(text, x, y);
+  }
+  context.restore();
 }
 
 /** Whether the points stand so far apart that a person wants to see each. */

@@ -11,8 +11,8 @@ const BACKOFF = [500, 1000, 2000, 4000, 8000];
  * A connection that says nothing for this long is asked whether it still is
  * one: with the answer's deadline the banner shows within three seconds.
  */
-const SILENCE = 1500;
-const ANSWER = 1200;
+const SILENCE = 1300;
+const ANSWER = 1100;
 
 /** An upgrade that takes longer has failed. */
 const OPENING = 8000;

@@ -135,6 +135,25 @@ export function usualInterval(buckets: Bucket[]): number {
   return steps[Math.floor(steps.length / 2)] ?? 0;
 }
 
+/** The buckets put together into wider ones, for a chart with fewer pixels. */
+export function coarsen(buckets: Bucket[], width: number): Bucket[] {
+  const out: Bucket[] = [];
+  for (const bucket of buckets) {
+    const last = out.at(-1);
+    if (!last || slot(last.time, width) !== slot(bucket.time, width)) {
+      out.push({ ...bucket });
+      continue;
+    }
+    const n = last.count + bucket.count;
+    if (bucket.mean !== null) last.mean = ((last.mean ?? 0) * last.count + bucket.mean * bucket.count) / n;
+    if (bucket.min !== null) last.min = Math.min(last.min ?? Infinity, bucket.min);
+    if (bucket.max !== null) last.max = Math.max(last.max ?? -Infinity, bucket.max);
+    last.count = n;
+    last.bad += bucket.bad;
+  }
+  return out;
+}
+
 /** What uPlot draws: seconds, minimum, maximum, mean; a null breaks the line. */
 export type Columns = [number[], (number | null)[], (number | null)[], (number | null)[]];
 

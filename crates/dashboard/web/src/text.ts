@@ -19,6 +19,7 @@ const en = {
   noDevices: "No device is configured",
   deviceLost: (name: string, since: string, why: string) => `${name} lost since ${since}${why ? `: ${why}` : ""}`,
   storing: (used: string, max: string) => `${used} of ${max} used`,
+  heldSince: (n: string, since: string) => `${n} readings since ${since}`,
   storeError: (why: string) => `Nothing can be stored: ${why}`,
   notStored: (n: string) => `${n} not stored`,
   noForwarders: "No broker is configured: readings stay here.",
@@ -51,7 +52,7 @@ const en = {
   balances: "Balances", off_by: (n: string) => `Off by ${n}`,
   gateway: "Gateway", name: "Name", version: "Version", epoch: "Epoch", started: "Started", clock: "Clock",
   clockSet: "synchronised", clockAhead: (span: string) => `this browser's clock is ${span} behind it`, clockBehind: (span: string) => `this browser's clock is ${span} ahead of it`,
-  device: "Device", driver: "Driver", state: "State", readings: "Readings", badReadings: "Bad", forwarder: "Forwarder", address: "Address",
+  device: "Device", driver: "Driver", state: "State", readings: "readings", badReadings: "bad", forwarders: "Brokers", fromDevices: "From the devices", address: "Address",
   reasons: {} as Record<string, string>,
 };
 
@@ -75,6 +76,7 @@ const de: Texts = {
   noDevices: "Kein Gerät eingerichtet",
   deviceLost: (name, since, why) => `${name} verloren seit ${since}${why ? `: ${why}` : ""}`,
   storing: (used, max) => `${used} von ${max} belegt`,
+  heldSince: (n, since) => `${n} Messwerte seit ${since}`,
   storeError: (why) => `Nichts kann gespeichert werden: ${why}`,
   notStored: (n) => `${n} nicht gespeichert`,
   noForwarders: "Kein Broker eingerichtet: die Messwerte bleiben hier.",
@@ -107,7 +109,7 @@ const de: Texts = {
   balances: "Geht auf", off_by: (n) => `Differenz ${n}`,
   gateway: "Gateway", name: "Name", version: "Version", epoch: "Epoche", started: "Gestartet", clock: "Uhr",
   clockSet: "gestellt", clockAhead: (span) => `die Uhr dieses Browsers geht ${span} nach`, clockBehind: (span) => `die Uhr dieses Browsers geht ${span} vor`,
-  device: "Gerät", driver: "Treiber", state: "Zustand", readings: "Messwerte", badReadings: "Schlecht", forwarder: "Weiterleitung", address: "Adresse",
+  device: "Gerät", driver: "Treiber", state: "Zustand", readings: "Messwerte", badReadings: "schlechte", forwarders: "Broker", fromDevices: "Von den Geräten", address: "Adresse",
   reasons: {
     absent: "nicht da", "permission denied": "Zugriff verweigert", "in use": "belegt", timeout: "keine Antwort",
     "not understood": "nicht verstanden", "i/o error": "Ein-/Ausgabefehler", "out of range": "außerhalb des Bereichs",

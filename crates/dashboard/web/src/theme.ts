@@ -3,6 +3,7 @@
 export interface Theme {
   accent: string;
   band: string;
+  card: string;
   text: string;
   faint: string;
   grid: string;
@@ -13,7 +14,7 @@ export interface Theme {
 }
 
 const NAMES: Record<keyof Theme, string> = {
-  accent: "--accent", band: "--band", text: "--text", faint: "--muted", grid: "--line",
+  accent: "--accent", band: "--band", card: "--card", text: "--text", faint: "--muted", grid: "--line",
   bad: "--bad", hole: "--hole", on: "--accent", off: "--track",
 };
 

@@ -10,13 +10,16 @@ import { at, Pill, why, type Tone } from "./words";
 /** More than this behind, and a broker is catching up rather than up to date. */
 const BEHIND = 3;
 
+/** A gateway with forty devices must still fit on one screen; the lost ones are named anyhow. */
+const CHIPS_MAX = 12;
+
 export function Chain() {
   const known = status.value;
   return (
     <section class="chain" aria-labelledby="chain">
       <h2 id="chain">{text.chain}</h2>
       {known ? (
-        <ol>
+        <ol class={known.forwarders.length > 1 ? "many" : ""}>
           <Sensors status={known} />
           <Store status={known} />
           <li class="brokers">
@@ -82,7 +85,17 @@ function Sensors({ status: { devices } }: { status: Status }) {
   else if (opening.length) line = text.devicesOpening(opening.length);
   const tone: Tone = first ? "bad" : opening.length ? "warn" : devices.length ? "good" : "idle";
   const word = `${devices.length - lost.length - opening.length} / ${devices.length}`;
-  return <Node tone={tone} icon={<SensorIcon />} name={text.sensors} word={word} flow={rates.read.perSecond} line={line} />;
+  const more = devices.length > 1 && (
+    <ul class="chips">
+      {devices.slice(0, CHIPS_MAX).map((device) => (
+        <li key={device.name} class={device.state}>
+          {device.name}
+        </li>
+      ))}
+      {devices.length > CHIPS_MAX && <li>+{devices.length - CHIPS_MAX}</li>}
+    </ul>
+  );
+  return <Node tone={tone} icon={<SensorIcon />} name={text.sensors} word={word} flow={rates.read.perSecond} line={line} more={more} />;
 }
 
 function Store({ status: { store, ledger } }: { status: Status }) {
@@ -97,6 +110,11 @@ function Store({ status: { store, ledger } }: { status: Status }) {
       <meter class="fill" min={0} max={1} value={used} high={0.95} aria-label={line}>
         {percent}
       </meter>
+      <p class="meta">
+        {store.oldest
+          ? text.heldSince(count(language, store.readings), at(store.oldest))
+          : `${count(language, store.readings)} ${text.readings}`}
+      </p>
       {ledger.dropped > 0 && <p class="loss">{text.notStored(count(language, ledger.dropped))}</p>}
     </>
   );

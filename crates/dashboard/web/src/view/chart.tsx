@@ -5,12 +5,15 @@ import { useEffect, useRef } from "preact/hooks";
 import { effect } from "@preact/signals";
 import { Chart } from "../chart";
 import { load } from "../history";
-import { columns, fromWire, holesFromWire, BUCKETS_MAX } from "../series";
+import { coarsen, columns, fromWire, holesFromWire, BUCKETS_MAX } from "../series";
 import { connection, gatewayNow, generation, OVERVIEW_SPAN, type ChannelModel } from "../state";
 import { joinSteps } from "../steps";
 import { themeVersion } from "../theme";
 import { drawTimeline } from "../timeline";
 import { whileVisible } from "../visible";
+
+/** A small chart has a point for this many pixels: the shape shows, the noise becomes a band. */
+const PIXELS = 3;
 
 /** Reads the small chart's history. */
 async function fill(channel: ChannelModel, signal: AbortSignal): Promise<void> {
@@ -58,7 +61,7 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
         if (canvas) return drawTimeline(canvas, channel.steps, to, OVERVIEW_SPAN);
         chart!.resize();
         const { buckets, gaps } = channel.series;
-        chart!.show({ columns: columns(buckets, gaps), holes: gaps, from: to - OVERVIEW_SPAN, to });
+        chart!.show({ columns: columns(coarsen(buckets, PIXELS * perPixel()), gaps), holes: gaps, from: to - OVERVIEW_SPAN, to });
       },
       () => {
         seen = true;

@@ -104,14 +104,17 @@ function Ledger({ status: { ledger, forwarders } }: { status: Status }) {
   return (
     <Card id="ledger" title={text.ledger} wide>
       <div class="sums">
-        <Facts
-          facts={[
-            [text.read, n(ledger.read)],
-            [text.stored, n(ledger.stored)],
-            [text.dropped, n(ledger.dropped)],
-            ["", <Balance difference={ledger.read - ledger.stored - ledger.dropped} />],
-          ]}
-        />
+        <div>
+          <h3>{text.fromDevices}</h3>
+          <Facts
+            facts={[
+              [text.read, n(ledger.read)],
+              [text.stored, n(ledger.stored)],
+              [text.dropped, n(ledger.dropped)],
+              ["", <Balance difference={ledger.read - ledger.stored - ledger.dropped} />],
+            ]}
+          />
+        </div>
         {forwarders.map((one) => (
           <div key={one.name}>
             <h3>{one.name}</h3>
@@ -149,7 +152,7 @@ function Devices({ devices }: { devices: Device[] }) {
             </div>
             <div class="meta">
               {n(device.readings)} {text.readings}
-              {device.bad > 0 && `, ${n(device.bad)} ${text.badReadings.toLocaleLowerCase(language)}`}
+              {device.bad > 0 && `, ${n(device.bad)} ${text.badReadings}`}
             </div>
           </li>
         ))}
@@ -161,7 +164,7 @@ function Devices({ devices }: { devices: Device[] }) {
 
 function Forwarders({ forwarders }: { forwarders: Forwarder[] }) {
   return (
-    <Card id="forwarders" title={text.forwarder} wide>
+    <Card id="forwarders" title={text.forwarders} wide>
       <ul class="rows">
         {forwarders.map((one) => {
           const { tone, word, line } = brokerWords(one);
