@@ -1,2 +1,80 @@
 //! The `tidemill` command.
-fn main() {}
+
+mod commands;
+mod logging;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An IoT edge gateway: reads sensors, buffers every reading, forwards it to a
+/// broker, shows it to browsers.
+#[derive(Parser)]
+#[command(name = "tidemill", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// What to log, as RUST_LOG has it: info, or warn,forward=debug
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole gateway on any machine, with simulated devices and a broker of its own
+    Demo(commands::demo::Args),
+    /// Run the gateway: what the service does
+    Run(Place),
+    /// Check the configuration without touching hardware, and show every error
+    Check(Place),
+    /// Show the running gateway: devices, store, forwarders, ledger
+    Status(commands::status::Args),
+    /// Follow the live readings in the terminal
+    Watch(commands::watch::Args),
+    /// Perform a WebSocket opening handshake and explain it
+    Handshake(commands::handshake::Args),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// Where the configuration is.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Place {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/tidemill/tidemill.toml")]
+    config: PathBuf,
+}
+
+/// `sysexits.h`'s EX_CONFIG: the unit tells systemd not to restart after it.
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = logging::start(cli.log.as_deref()) {
+        eprintln!("tidemill: {error:#}");
+        return ExitCode::from(2);
+    }
+    let result = match cli.command {
+        Command::Demo(args) => commands::demo::run(args),
+        Command::Run(place) => commands::run::run(&place.config),
+        Command::Check(place) => commands::check::run(&place.config),
+        Command::Status(args) => commands::status::run(args),
+        Command::Watch(args) => commands::watch::run(args),
+        Command::Handshake(args) => commands::handshake::run(&args),
+        Command::Schema => commands::schema::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<tidemill::Invalid>() {
+            Some(invalid) => {
+                eprint!("{invalid}");
+                ExitCode::from(EX_CONFIG)
+            }
+            None => {
+                eprintln!("tidemill: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

@@ -1,0 +1,74 @@
+//! `tidemill run`: the service.
+
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use tidemill::{Config, Invalid};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
+
+/// Worker threads, at most. The work is little and each thread costs memory.
+const WORKERS_MAX: usize = 4;
+
+/// Runs the gateway until SIGINT or SIGTERM; SIGHUP reads the file again.
+pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
+    let mut config = Some(Config::load(path)?);
+    runtime()?.block_on(async {
+        let mut hangup = signal(SignalKind::hangup())?;
+        while let Some(running) = config.take() {
+            let shutdown = shutdown()?;
+            let until = async {
+                tokio::select! {
+                    () = shutdown => (),
+                    changed = reloaded(&mut hangup, path) => config = Some(changed),
+                }
+            };
+            tidemill::run(running, until).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Completes with a valid configuration when somebody asks to read it again. An
+/// invalid one changes nothing.
+async fn reloaded(hangup: &mut Signal, path: &Path) -> Config {
+    loop {
+        // It ends when no signal can come any more, and then none does.
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        match Config::load(path) {
+            Ok(config) => {
+                info!(file = %path.display(), "configuration read again");
+                return config;
+            }
+            Err(error) => {
+                let invalid = error.downcast_ref::<Invalid>().map(ToString::to_string);
+                let why = invalid.unwrap_or_else(|| format!("{error:#}"));
+                error!("the configuration is not valid, so nothing changes: {}", why.trim_end());
+            }
+        }
+    }
+}
+
+/// The runtime of a whole gateway.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("tidemill")
+        .enable_all()
+        .build()
+}
+
+/// Completes when somebody asks us to stop.
+pub(crate) fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+    })
+}

@@ -1,0 +1,171 @@
+//! `tidemill status`.
+
+use std::fmt::Write;
+
+use anyhow::Context;
+use dashboard::{DeviceState, LinkState, Status};
+use reading::Timestamp;
+
+use super::control::Gateway;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// As one JSON object, for scripts
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Prints how the running gateway is.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let body = super::runtime()?.block_on(args.gateway.get("/api/v1/status"))?;
+    if args.json {
+        return super::print(&format!("{}\n", body.trim_end()));
+    }
+    let status: Status = serde_json::from_str(&body)
+        .context("understand the gateway's answer; is it of the same version?")?;
+    super::print(&text(&status))
+}
+
+/// The status on one screen.
+fn text(status: &Status) -> String {
+    let now: Option<Timestamp> = status.time.parse().ok();
+    let ago = |since: &str| match (now, since.parse::<Timestamp>()) {
+        (Some(now), Ok(since)) => duration(now.since(since).as_secs()),
+        _ => "?".to_owned(),
+    };
+    let mut out = String::new();
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        out.write_fmt(text).and_then(|()| out.write_char('\n')).expect("a string takes all");
+    };
+    let Status { gateway, version, epoch, store, ledger, .. } = status;
+    let up = duration(status.uptime_s);
+    line(format_args!("{gateway}  tidemill {version}, up {up}, epoch {epoch}"));
+    if !status.clock.synchronized {
+        line(format_args!("clock      not known to be set"));
+    }
+    let (size, max) = (size(store.size), size(store.max_size));
+    line(format_args!(
+        "store      {} readings, {size} of {max}, {}",
+        store.readings,
+        store.path.display()
+    ));
+    if let Some(error) = &store.error {
+        line(format_args!("           NOTHING IS STORED: {error}"));
+    }
+    let balance =
+        if ledger.read == ledger.stored + ledger.dropped { "balanced" } else { "NOT BALANCED" };
+    line(format_args!(
+        "ledger     {} read = {} stored + {} dropped ({balance})",
+        ledger.read, ledger.stored, ledger.dropped
+    ));
+    for forwarder in &status.forwarders {
+        let why = forwarder.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
+        let state = match forwarder.state {
+            LinkState::Online => "online",
+            LinkState::Connecting => "CONNECTING",
+            LinkState::Offline => "OFFLINE",
+        };
+        line(format_args!(
+            "forwarder  {}  {state} for {}{why}",
+            forwarder.name,
+            ago(&forwarder.since)
+        ));
+        line(format_args!(
+            "           {} stored = {} acknowledged + {} pending + {} dropped, to {}",
+            forwarder.stored,
+            forwarder.acknowledged,
+            forwarder.pending,
+            forwarder.dropped,
+            forwarder.url
+        ));
+    }
+    for device in &status.devices {
+        let why = device.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
+        let state = match device.state {
+            DeviceState::Ok => "ok",
+            DeviceState::Opening => "OPENING",
+            DeviceState::Lost => "LOST",
+        };
+        line(format_args!(
+            "device     {} ({})  {state} for {}, {} readings, {} bad{why}",
+            device.name,
+            device.driver,
+            ago(&device.since),
+            device.readings,
+            device.bad
+        ));
+    }
+    out
+}
+
+/// Two units at most: `3 d 4 h`.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// Binary units, as the configuration has them.
+fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let bytes = bytes as f64;
+    let steps = [(1024.0 * 1024.0 * 1024.0, "GiB"), (1024.0 * 1024.0, "MiB"), (1024.0, "KiB")];
+    match steps.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_fits_one_screen() {
+        let status = Status {
+            gateway: "greenhouse".into(),
+            version: "0.1.0".into(),
+            epoch: "9f2c44e01a7b3d58".into(),
+            time: "2026-11-24T08:20:03.000000Z".into(),
+            started: "2026-11-21T04:20:03.000000Z".into(),
+            uptime_s: 3 * 86_400 + 4 * 3_600,
+            store: store::Status {
+                path: "/var/lib/tidemill/tidemill.db".into(),
+                size: 12 << 20,
+                max_size: 2 << 30,
+                readings: 250,
+                ..store::Status::default()
+            },
+            ledger: dashboard::Ledger { read: 251, stored: 250, dropped: 1 },
+            devices: vec![dashboard::DeviceStatus {
+                name: "weather".into(),
+                driver: "serial".into(),
+                state: DeviceState::Lost,
+                since: "2026-11-24T08:18:00.000000Z".into(),
+                error: Some("/dev/ttyUSB0: no such device".into()),
+                readings: 251,
+                bad: 2,
+                channels: Vec::new(),
+            }],
+            forwarders: vec![dashboard::ForwarderStatus {
+                name: "cloud".into(),
+                url: "wss://broker.example.com/mqtt".into(),
+                state: LinkState::Offline,
+                since: "2026-11-24T08:00:03.000000Z".into(),
+                error: Some("connection refused".into()),
+                in_flight: 0,
+                stored: 250,
+                acknowledged: 200,
+                pending: 50,
+                dropped: 0,
+            }],
+            ..Status::default()
+        };
+        expect_test::expect![[""]].assert_eq(&text(&status));
+    }
+}

@@ -1,0 +1,115 @@
+//! The gateway: devices in, brokers and browsers out.
+//!
+//! ```text
+//! device ─▶ intake ─┬─▶ hub ───▶ dashboard ─▶ browsers
+//!  (one a           └─▶ store ─▶ forward ───▶ brokers
+//!  [device.X])
+//! ```
+
+pub mod config;
+mod gateway;
+mod intake;
+mod listen;
+mod status;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use dashboard::{App, Hub};
+use device::Runner;
+use forward::Forwarder;
+use store::Store;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use config::{Config, Invalid};
+use gateway::Gateway;
+use status::Observed;
+use supervisor::Supervisor;
+
+/// Runs the gateway until `shutdown` completes.
+///
+/// # Errors
+/// When the store can't be opened, another gateway already runs on it, or a
+/// part ends by a bug.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let (id, channels) = (config.gateway.id.clone(), config.channels());
+    let control = listen::control(&control_socket(&config)).await?;
+    let (store, appender, writer, cursors) =
+        Store::open(&config.store, &channels, &config.subscriptions())
+            .await
+            .with_context(|| format!("open the store {}", config.store.path.display()))?;
+    let hub = Hub::new(id.clone(), store.epoch(), channels.clone());
+    hub.seed(store.latest().await?);
+    let mut observed = Observed::new(&config, store.clone());
+
+    let mut parts = Supervisor::default();
+    let stop = parts.stop();
+    // Forwarders and browsers are to see what intake takes in last.
+    let quiet = CancellationToken::new();
+
+    let (batches, intake) = mpsc::channel(intake::BATCHES_MAX);
+    for device in config.devices {
+        let name = format!("device {}", device.name());
+        let about = status::Device::of(&device);
+        let (runner, health) = Runner::new(device);
+        observed.device(about, health);
+        let part = runner.run(batches.clone(), stop.clone());
+        parts.spawn(name, async { Ok(part.await) });
+    }
+    parts.spawn("writer", async { Ok(writer.run().await?) });
+    let part = intake::run(intake, appender, hub.clone());
+    let taken_in = quiet.clone().drop_guard();
+    parts.spawn("intake", async {
+        let _taken_in = taken_in;
+        part.await
+    });
+    for (cursor, (name, config)) in cursors.into_iter().zip(config.forwarders) {
+        let about = status::Forwarder::of(&name, &config);
+        let gateway = forward::Gateway {
+            id: id.clone(),
+            version: VERSION,
+            channels: channels.clone(),
+            epoch: store.epoch(),
+        };
+        let (forwarder, link) = Forwarder::new(name.clone(), config, gateway, cursor);
+        observed.forwarder(about, link);
+        let part = forwarder.run(quiet.clone());
+        parts.spawn(format!("forwarder {name}"), async { Ok(part.await) });
+    }
+    let observed = Arc::new(observed);
+    let own = Gateway::new(observed.clone());
+    parts.spawn("gateway", own.run(batches, stop.clone()));
+    let listen = config.dashboard.listen;
+    let app =
+        App { config: config.dashboard, hub, store, status: Arc::new(move || observed.status()) };
+    parts.spawn("dashboard", async move {
+        let Some(listener) = quiet.run_until_cancelled(listen::http(listen)).await else {
+            return Ok(());
+        };
+        Ok(dashboard::serve(listener, Some(control), app, quiet).await?)
+    });
+
+    info!(version = VERSION, "running");
+    sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("tell systemd")?;
+    parts.run(shutdown).await
+}
+
+/// The version of this binary.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where the commands reach the running gateway: in `$RUNTIME_DIRECTORY` when
+/// systemd gives one, else beside the store.
+pub fn control_socket(config: &Config) -> PathBuf {
+    // Of several, separated by colons, the first is ours.
+    let runtime = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
+    let folder = runtime.split(':').next().filter(|folder| !folder.is_empty());
+    match (folder, config.store.path.parent()) {
+        (Some(folder), _) => PathBuf::from(folder).join("control.sock"),
+        (None, Some(folder)) => folder.join("control.sock"),
+        (None, None) => "control.sock".into(),
+    }
+}

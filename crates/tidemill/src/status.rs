@@ -1,0 +1,155 @@
+//! What is watched of every part, and the status it amounts to.
+
+use std::path::Path;
+
+use dashboard::{Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
+use device::Health;
+use forward::Link;
+use reading::{ChannelSpec, Timestamp};
+use store::Store;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::{VERSION, gateway};
+
+/// systemd-timesyncd makes this file when the clock has been set.
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+
+/// Every part that can say how it is.
+pub(crate) struct Observed {
+    id: String,
+    store: Store,
+    started: Timestamp,
+    since: Instant,
+    devices: Vec<(Device, watch::Receiver<Health>)>,
+    forwarders: Vec<(Forwarder, watch::Receiver<Link>)>,
+    own_channels: Vec<String>,
+}
+
+/// What doesn't change of a device.
+pub(crate) struct Device {
+    name: String,
+    driver: &'static str,
+    channels: Vec<String>,
+}
+
+/// What doesn't change of a forwarder.
+pub(crate) struct Forwarder {
+    name: String,
+    url: String,
+}
+
+fn names(specs: &[ChannelSpec]) -> Vec<String> {
+    specs.iter().map(|spec| spec.channel.to_string()).collect()
+}
+
+impl Observed {
+    /// Nothing is watched yet but the store.
+    pub(crate) fn new(config: &Config, store: Store) -> Observed {
+        Observed {
+            id: config.gateway.id.clone(),
+            store,
+            started: Timestamp::now(),
+            since: Instant::now(),
+            devices: Vec::new(),
+            forwarders: Vec::new(),
+            own_channels: names(&config.own_channels()),
+        }
+    }
+
+    /// Watches a device.
+    pub(crate) fn device(&mut self, device: Device, health: watch::Receiver<Health>) {
+        self.devices.push((device, health));
+    }
+
+    /// Watches a forwarder.
+    pub(crate) fn forwarder(&mut self, forwarder: Forwarder, link: watch::Receiver<Link>) {
+        self.forwarders.push((forwarder, link));
+    }
+
+    /// How everything is now; from memory.
+    pub(crate) fn status(&self) -> Status {
+        let store = self.store.status();
+        let forwarders = self.forwarders.iter().map(|(forwarder, link)| {
+            let ledger = store.forwarders.iter().find(|ledger| ledger.name == forwarder.name);
+            forwarder.status(&link.borrow(), &ledger.cloned().unwrap_or_default())
+        });
+        let devices = self.devices.iter().map(|(device, health)| device.status(&health.borrow()));
+        let own = DeviceStatus {
+            name: gateway::DEVICE.to_owned(),
+            driver: gateway::DEVICE.to_owned(),
+            state: DeviceState::Ok,
+            since: self.started.to_string(),
+            error: None,
+            readings: 0,
+            bad: 0,
+            channels: self.own_channels.clone(),
+        };
+        Status {
+            gateway: self.id.clone(),
+            version: VERSION.to_owned(),
+            epoch: self.store.epoch().to_string(),
+            time: Timestamp::now().to_string(),
+            started: self.started.to_string(),
+            uptime_s: self.since.elapsed().as_secs(),
+            clock: Clock { synchronized: Path::new(SYNCHRONIZED).exists() },
+            devices: devices.chain([own]).collect(),
+            forwarders: forwarders.collect(),
+            ledger: Ledger { read: store.read, stored: store.stored, dropped: store.dropped },
+            store,
+        }
+    }
+}
+
+impl Device {
+    pub(crate) fn of(config: &device::Config) -> Device {
+        Device {
+            name: config.name().to_owned(),
+            driver: config.driver(),
+            channels: names(&config.channels()),
+        }
+    }
+
+    fn status(&self, health: &Health) -> DeviceStatus {
+        DeviceStatus {
+            name: self.name.clone(),
+            driver: self.driver.to_owned(),
+            state: match health.state {
+                device::State::Opening => DeviceState::Opening,
+                device::State::Ok => DeviceState::Ok,
+                device::State::Lost => DeviceState::Lost,
+            },
+            since: health.since.to_string(),
+            error: health.error.clone(),
+            readings: health.readings,
+            bad: health.bad,
+            channels: self.channels.clone(),
+        }
+    }
+}
+
+impl Forwarder {
+    pub(crate) fn of(name: &str, config: &forward::Config) -> Forwarder {
+        Forwarder { name: name.to_owned(), url: config.shown_url() }
+    }
+
+    fn status(&self, link: &Link, ledger: &store::ForwarderLedger) -> ForwarderStatus {
+        ForwarderStatus {
+            name: self.name.clone(),
+            url: self.url.clone(),
+            state: match link.state {
+                forward::State::Connecting => LinkState::Connecting,
+                forward::State::Online => LinkState::Online,
+                forward::State::Offline => LinkState::Offline,
+            },
+            since: link.since.to_string(),
+            error: link.error.clone(),
+            in_flight: link.in_flight,
+            stored: ledger.stored,
+            acknowledged: ledger.acknowledged,
+            pending: ledger.pending,
+            dropped: ledger.dropped,
+        }
+    }
+}
