@@ -22,11 +22,21 @@
 //!
 //! This crate is the only one that knows MQTT.
 
+mod backoff;
 mod check;
+mod codec;
 mod config;
+mod connect;
 mod endpoint;
 mod forwarder;
 mod link;
+mod outbox;
+mod payload;
+mod secret;
+mod session;
+mod tls;
+mod transport;
+mod window;
 
 pub mod broker;
 pub mod handshake;
