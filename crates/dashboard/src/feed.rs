@@ -11,7 +11,9 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
+use tokio::time::{
+    Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -87,8 +89,9 @@ struct Feed<'a> {
     stop: &'a CancellationToken,
     /// When something was last heard of the client.
     heard: Instant,
-    /// When the client's next message is due, as it is paced.
-    listen: Instant,
+    /// When the client's messages so far would have come at its pace; up to a
+    /// burst later it is still listened to.
+    paced: Instant,
 }
 
 /// Feeds one client until it leaves or `stop` says so.
@@ -111,7 +114,7 @@ pub(crate) async fn run(
     let (hello, readings) = hub.subscribe();
     let (first, status) = pulse.subscribe();
     let now = Instant::now();
-    let mut feed = Feed { socket, readings, status, patience, stop, heard: now, listen: now };
+    let mut feed = Feed { socket, readings, status, patience, stop, heard: now, paced: now };
     let Err(end) = feed.talk(hello.into(), first).await;
     if let End::Close(code, reason) = end {
         feed.close(code, reason).await;
@@ -130,12 +133,13 @@ impl Feed<'_> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut gathered = Instant::now();
         loop {
+            let ahead = self.paced.saturating_duration_since(Instant::now());
             // Each branch only waits, so that dropping it loses nothing.
             tokio::select! {
                 () = self.stop.cancelled() => return Err(AWAY),
                 () = sleep_until(self.heard + self.patience.silence) => return Err(End::Gone),
                 message = async {
-                    sleep_until(self.listen).await;
+                    sleep(ahead.saturating_sub(PACE * BURST_MAX)).await;
                     self.socket.next().await
                 } => self.hear(message).await?,
                 () = async {
@@ -167,10 +171,8 @@ impl Feed<'_> {
     }
 
     async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), End> {
-        let now = Instant::now();
-        let burst_ago = now.checked_sub(PACE * BURST_MAX).unwrap_or(now);
-        self.listen = self.listen.max(burst_ago) + PACE;
-        self.heard = now;
+        self.heard = Instant::now();
+        self.paced = self.paced.max(self.heard) + PACE;
         match message {
             Some(Ok(Message::Text(text))) => self.obey(&text).await,
             Some(Ok(Message::Binary(_))) => self.complain("send JSON in text frames").await,

@@ -177,3 +177,137 @@ pub(crate) fn status(status: &crate::Status) -> String {
     let body = json(status);
     format!(r#"{{"type":"status",{}"#, &body[1..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
+    use expect_test::{Expect, expect};
+
+    #[test]
+    fn frames_without_readings() {
+        expect![[r#"{"type":"skipped","count":7}"#]].assert_eq(&json(&Frame::Skipped { count: 7 }));
+        expect![[r#"{"type":"error","error":"what \"is\" that"}"#]]
+            .assert_eq(&json(&Frame::Error { error: "what \"is\" that" }));
+    }
+
+    #[test]
+    fn a_status_frame_is_the_status_with_its_type() {
+        let time = "2026-11-24T08:20:03.123456Z".to_owned();
+        let status = Status {
+            gateway: "greenhouse".into(),
+            version: "0.1.0".into(),
+            epoch: "9f2c44e01a7b3d58".into(),
+            time: time.clone(),
+            started: time.clone(),
+            uptime_s: 0,
+            devices: vec![DeviceStatus {
+                name: "weather".into(),
+                driver: "serial".into(),
+                state: DeviceState::Lost,
+                since: time.clone(),
+                error: Some("timeout".into()),
+                readings: 10,
+                bad: 1,
+                channels: vec!["weather/temperature".into()],
+            }],
+            forwarders: vec![ForwarderStatus {
+                name: "cloud".into(),
+                url: "wss://broker.example.com:8884/mqtt".into(),
+                state: LinkState::Online,
+                since: time,
+                error: None,
+                in_flight: 1,
+                stored: 10,
+                acknowledged: 8,
+                pending: 2,
+                dropped: 0,
+            }],
+            ledger: Ledger { read: 11, stored: 10, dropped: 1 },
+            ..Status::default()
+        };
+        // The store's part is the store's own business.
+        let mut frame: serde_json::Value = serde_json::from_str(&super::status(&status)).unwrap();
+        let store = frame["store"].take();
+        assert_eq!(store, serde_json::to_value(&status.store).unwrap());
+        expect![[r#"
+            {
+              "clock": {
+                "synchronized": false
+              },
+              "devices": [
+                {
+                  "bad": 1,
+                  "channels": [
+                    "weather/temperature"
+                  ],
+                  "driver": "serial",
+                  "error": "timeout",
+                  "name": "weather",
+                  "readings": 10,
+                  "since": "2026-11-24T08:20:03.123456Z",
+                  "state": "lost"
+                }
+              ],
+              "epoch": "9f2c44e01a7b3d58",
+              "forwarders": [
+                {
+                  "acknowledged": 8,
+                  "dropped": 0,
+                  "error": null,
+                  "in_flight": 1,
+                  "name": "cloud",
+                  "pending": 2,
+                  "since": "2026-11-24T08:20:03.123456Z",
+                  "state": "online",
+                  "stored": 10,
+                  "url": "wss://broker.example.com:8884/mqtt"
+                }
+              ],
+              "gateway": "greenhouse",
+              "ledger": {
+                "dropped": 1,
+                "read": 11,
+                "stored": 10
+              },
+              "started": "2026-11-24T08:20:03.123456Z",
+              "store": null,
+              "time": "2026-11-24T08:20:03.123456Z",
+              "type": "status",
+              "uptime_s": 0,
+              "version": "0.1.0"
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&frame).unwrap());
+        assert!(super::status(&status).starts_with(r#"{"type":"status","gateway":"greenhouse","#));
+        let back: Status = serde_json::from_str(&json(&status)).unwrap();
+        assert_eq!(back, status);
+    }
+
+    #[test]
+    fn what_a_client_may_say() {
+        let channels = vec!["weather/*".to_owned()];
+        let subscribe = r#"{"type":"subscribe","channels":["weather/*"]}"#;
+        assert_eq!(
+            serde_json::from_str::<Request>(subscribe).unwrap(),
+            Request::Subscribe { channels }
+        );
+        let check = |text: &str, expected: Expect| {
+            expected.assert_eq(&serde_json::from_str::<Request>(text).unwrap_err().to_string());
+        };
+        check("", expect!["EOF while parsing a value at line 1 column 0"]);
+        check("[]", expect!["missing field `type` at line 1 column 2"]);
+        check(r#"{"type":"subscribe"}"#, expect!["missing field `channels`"]);
+        check(
+            r#"{"type":"subscribe","channels":"*"}"#,
+            expect![[r#"invalid type: string "*", expected a sequence"#]],
+        );
+        check(
+            r#"{"type":"subscribe","channels":[],"since":1}"#,
+            expect!["unknown field `since`, expected `channels`"],
+        );
+        check(
+            r#"{"type":"reboot"}"#,
+            expect!["unknown variant `reboot`, expected `subscribe` at line 1 column 16"],
+        );
+    }
+}

@@ -247,13 +247,28 @@ mod tests {
             assert_eq!(status, StatusCode::BAD_REQUEST);
             expected.assert_eq(&reason);
         };
-        check("", expect![[""]]);
-        check("channel=temperature", expect![[""]]);
-        check("channel=a/b&from=yesterday", expect![[""]]);
-        check("channel=a/b&from=1h&to=2h", expect![[""]]);
-        check("channel=a/b&points=0", expect![[""]]);
-        check("channel=a/b&form=1h", expect![[""]]);
-        check("channel=a/b&channel=a/c", expect![[""]]);
-        check("channel=a/b&from=999999999y", expect![[""]]);
+        check("", expect!["which channel? add channel=weather/temperature"]);
+        check(
+            "channel=temperature",
+            expect![[r#"channel "temperature" is not a device, a slash and a channel"#]],
+        );
+        check(
+            "channel=a/b&from=yesterday",
+            expect![[
+                r#"from "yesterday" is neither a time (RFC 3339) nor a duration before now (15min)"#
+            ]],
+        );
+        check(
+            "channel=a/b&from=1h&to=2h",
+            expect![
+                "from (2026-11-24T09:00:00.000000Z) is not before to (2026-11-24T08:00:00.000000Z)"
+            ],
+        );
+        check("channel=a/b&points=0", expect![[r#"points "0" is not 1 to 10000"#]]);
+        check(
+            "channel=a/b&form=1h",
+            expect![[r#"unknown parameter "form": use channel, from, to and points"#]],
+        );
+        check("channel=a/b&channel=a/c", expect!["channel is given twice"]);
     }
 }

@@ -24,6 +24,9 @@ mod stream;
 mod tls;
 mod upgrade;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use store::Store;

@@ -229,28 +229,65 @@ mod tests {
 
     #[test]
     fn readings_as_json() {
-        check(Table::Json, head("Cel"), records(), expect![[""]]);
+        check(
+            Table::Json,
+            head("Cel"),
+            records(),
+            expect![[
+                r#"{"channel":"weather/temperature","unit":"Cel","readings":[{"seq":1,"epoch":"0000000000009f2c","time":"2026-11-24T08:20:03.123456Z","value":21.5,"quality":"good"},{"seq":2,"epoch":"0000000000009f2c","time":"2026-11-24T08:20:03.123456Z","value":21.0,"quality":"uncertain","reason":"clock not set"},{"seq":3,"epoch":"0000000000009f2c","time":"2026-11-24T08:20:03.123456Z","value":null,"quality":"bad","reason":"timeout"},{"seq":4,"epoch":"0000000000009f2c","time":"2026-11-24T08:20:03.123456Z","value":"a \"b\", c","quality":"good"},{"seq":5,"epoch":"0000000000009f2c","time":"2026-11-24T08:20:03.123456Z","value":true,"quality":"good"}],"gaps":[{"epoch":"0000000000009f2c","seq":6,"from":"2026-11-24T08:20:03.000000Z","to":"2026-11-24T08:20:03.000000Z","count":7,"channel":null,"reason":"store full"}]}"#
+            ]],
+        );
         check(
             Table::Json,
             Head { truncated: true, ..head("") },
             Rows::Records(vec![]),
-            expect![[""]],
+            expect![[
+                r#"{"channel":"weather/temperature","unit":"","truncated":true,"readings":[],"gaps":[{"epoch":"0000000000009f2c","seq":6,"from":"2026-11-24T08:20:03.000000Z","to":"2026-11-24T08:20:03.000000Z","count":7,"channel":null,"reason":"store full"}]}"#
+            ]],
         );
     }
 
     #[test]
     fn readings_as_csv() {
-        check(Table::Csv, head("Cel"), records(), expect![[""]]);
+        check(
+            Table::Csv,
+            head("Cel"),
+            records(),
+            expect![[r#"
+            time,channel,value,unit,quality,reason,epoch,seq␍␊
+            2026-11-24T08:20:03.123456Z,weather/temperature,21.5,Cel,good,,0000000000009f2c,1␍␊
+            2026-11-24T08:20:03.123456Z,weather/temperature,21,Cel,uncertain,clock not set,0000000000009f2c,2␍␊
+            2026-11-24T08:20:03.123456Z,weather/temperature,,Cel,bad,timeout,0000000000009f2c,3␍␊
+            2026-11-24T08:20:03.123456Z,weather/temperature,"a ""b"", c",Cel,good,,0000000000009f2c,4␍␊
+            2026-11-24T08:20:03.123456Z,weather/temperature,true,Cel,good,,0000000000009f2c,5␍␊
+        "#]],
+        );
     }
 
     #[test]
     fn buckets_as_json() {
-        check(Table::Json, head("Cel"), buckets(), expect![[""]]);
+        check(
+            Table::Json,
+            head("Cel"),
+            buckets(),
+            expect![[
+                r#"{"channel":"weather/temperature","unit":"Cel","buckets":[{"time":"2026-11-24T08:20:00.000000Z","min":20.5,"mean":21.0,"max":22.25,"count":60,"bad":1},{"time":"2026-11-24T08:20:00.000000Z","min":null,"mean":null,"max":null,"count":0,"bad":3}],"gaps":[{"epoch":"0000000000009f2c","seq":6,"from":"2026-11-24T08:20:03.000000Z","to":"2026-11-24T08:20:03.000000Z","count":7,"channel":null,"reason":"store full"}]}"#
+            ]],
+        );
     }
 
     #[test]
     fn buckets_as_csv() {
-        check(Table::Csv, head("a,b"), buckets(), expect![[""]]);
+        check(
+            Table::Csv,
+            head("a,b"),
+            buckets(),
+            expect![[r#"
+            time,channel,unit,min,mean,max,count,bad␍␊
+            2026-11-24T08:20:00.000000Z,weather/temperature,"a,b",20.5,21,22.25,60,1␍␊
+            2026-11-24T08:20:00.000000Z,weather/temperature,"a,b",,,,0,3␍␊
+        "#]],
+        );
     }
 
     #[test]
