@@ -85,7 +85,8 @@ fn npm(web: &Path, args: &[&str]) -> Result<(), Box<dyn Error>> {
     if output.status.success() {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
     Err(format!("{what}: {}\n{}\n{INSTALL_NODE}", output.status, said.join("\n")).into())
 }
 

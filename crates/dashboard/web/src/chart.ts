@@ -3,7 +3,7 @@
 
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { clock } from "./format";
+import { clock, stepDecimals } from "./format";
 import type { Columns, Hole } from "./series";
 import { language, reason } from "./text";
 import { theme } from "./theme";
@@ -34,6 +34,9 @@ function yRange(_: uPlot, min: number | null, max: number | null): uPlot.Range.M
   const half = Math.max((max - min) / 2, least);
   return [middle - half * 1.15, middle + half * 1.15];
 }
+
+/** The place of the mean among the columns: the line that the cursor follows. */
+const MEAN = 3;
 
 export class Chart {
   private plot: uPlot;
@@ -69,26 +72,27 @@ export class Chart {
       grid: { stroke: () => theme().grid, width: 1 },
       ticks: { show: false },
     };
-    const bare = { show: false, points: { show: false } };
+    // The edges of the band: shown, or uPlot leaves the band out, but invisible.
+    const edge: uPlot.Series = { stroke: "transparent", width: 0, points: { show: false } };
     return {
       width: this.element.clientWidth || 300,
       height: this.element.clientHeight || 60,
       padding: full ? [12, 12, 0, 0] : [4, 0, 4, 0],
       legend: { show: false },
       cursor: full
-        ? { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 8, fill: () => theme().accent } }
+        ? { y: false, drag: { x: true, y: false, setScale: false }, points: { size: (_u, series) => (series === MEAN ? 8 : 0), fill: () => theme().accent } }
         : { show: false },
       scales: { x: { time: true, range: () => this.window }, y: { range: yRange } },
       axes: full
         ? [
-            { ...axis, space: 70, values: (u, ticks) => ticks.map((tick) => this.timeTick(u, tick)) },
+            { ...axis, space: 70, size: 30, values: (u, ticks) => ticks.map((tick) => this.timeTick(u, tick)) },
             { ...axis, size: (_u, values) => 14 + 7 * Math.max(3, ...(values ?? []).map((value) => value.length)), values: (_u, ticks) => this.yTicks(ticks) },
           ]
         : [{ show: false }, { show: false }],
       series: [
         {},
-        bare,
-        bare,
+        edge,
+        edge,
         {
           stroke: () => theme().accent,
           ...(full ? {} : { fill: shade }),
@@ -117,7 +121,7 @@ export class Chart {
   /** Ticks of one axis have the same number of decimals: those of its step. */
   private yTicks(ticks: number[]): string[] {
     const step = Math.abs((ticks[1] ?? 1) - (ticks[0] ?? 0)) || 1;
-    const digits = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
+    const digits = stepDecimals(step);
     const format = new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
     return ticks.map((tick) => format.format(tick));
   }

@@ -42,6 +42,15 @@ export function sharedDecimals(values: Iterable<number>): number {
   return Math.min(most, decimals(largest));
 }
 
+/** How many decimals an axis needs whose ticks are this far apart: 2.5 → 1. */
+export function stepDecimals(step: number): number {
+  for (let digits = 0; digits < 8; digits += 1) {
+    const scaled = step * 10 ** digits;
+    if (Math.abs(scaled - Math.round(scaled)) < 1e-6 * scaled) return digits;
+  }
+  return 8;
+}
+
 /** A number with its digits grouped. Very large and very small ones get an exponent. */
 export function number(language: string, value: number, digits = decimals(value)): string {
   const size = Math.abs(value);

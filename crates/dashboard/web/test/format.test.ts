@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bytes, clock, count, decimals, number, parseTime, rate, sharedDecimals, shortSpan, span, title } from "../src/format";
+import { bytes, clock, count, decimals, number, parseTime, rate, sharedDecimals, shortSpan, span, stepDecimals, title } from "../src/format";
 
 test("numbers show about four digits", () => {
   for (const [value, expected] of [[0, "0"], [21.5, "21.50"], [1013.25, "1,013.3"], [123456.7, "123,457"], [0.00123, "0.001230"], [-3.14159, "-3.142"], [1e15, "1.00e+15"], [1e-9, "1.00e-9"]] as const) {
@@ -66,4 +66,8 @@ test("the day is named when it isn't today", () => {
 test("names become titles", () => {
   assert.equal(title("cpu_temperature"), "Cpu temperature");
   assert.equal(title("x-1"), "X 1");
+});
+
+test("an axis has as many decimals as its step", () => {
+  assert.deepEqual([1, 2.5, 0.5, 0.25, 0.001, 500, 1e-12].map(stepDecimals), [0, 1, 1, 2, 3, 0, 8]);
 });

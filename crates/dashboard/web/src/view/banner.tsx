@@ -21,7 +21,7 @@ export function Banner() {
   const since = clock(language, gatewayClock.at(lostSince.value), gatewayClock.at(time), true);
   const wait = Math.max(0, Math.ceil((retryAt.value - time) / 1000));
   return (
-    <div class="banner">
+    <aside class="banner" aria-label={text.disconnected}>
       <svg viewBox="0 0 24 24" aria-hidden="true">
         <path d="M2 8.5a15 15 0 0 1 20 0M5.5 12.5a10 10 0 0 1 13 0M9 16.3a5 5 0 0 1 6 0M12 20h.01M3 3l18 18" />
       </svg>
@@ -30,6 +30,6 @@ export function Banner() {
       <button type="button" onClick={retryNow}>
         {text.tryNow}
       </button>
-    </div>
+    </aside>
   );
 }

@@ -62,18 +62,16 @@ function Known({ channel }: { channel: ChannelModel }) {
         </div>
       </div>
       {device && <DeviceState device={device} />}
-      <div class="card">
-        <div class="tools">
-          <RangePicker range={range} pick={setRange} />
-          <button type="button" title={text.csvTitle} onClick={() => saveCsv(channel, trace)} disabled={!trace.ready}>
-            {text.csv}
-          </button>
-        </div>
+      <div class="card trace">
+        <RangePicker range={range} pick={setRange} />
         {channel.spec.kind === "number" ? (
           <Plot channel={channel} trace={trace} range={range} zoom={setRange} />
         ) : (
           <Timeline channel={channel} trace={trace} range={range} />
         )}
+        <button class="csv" type="button" title={text.csvTitle} onClick={() => saveCsv(channel, trace)} disabled={!trace.ready}>
+          {text.csv}
+        </button>
         {trace.error && (
           <p class="note bad">
             {text.historyFailed(trace.error)}{" "}

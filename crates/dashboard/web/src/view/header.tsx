@@ -58,7 +58,7 @@ function Connection() {
   };
   const [tone, word] = tones[connection.value]!;
   return (
-    <span role="status" aria-label={text.connectionOf(word)}>
+    <span class="state" role="status" aria-label={text.connectionOf(word)}>
       <Pill tone={tone}>{word}</Pill>
     </span>
   );
