@@ -210,33 +210,47 @@ pub(crate) fn parse<K: Kinded>(
     let written = written(&table);
     let (mut common, own) = split(table.clone(), DEVICE_KEYS);
     let channels = common.get_mut().remove("channel");
+    let default = channels.as_ref().is_none_or(is_empty);
     let common: Option<DeviceSettings> = settings::parse(common, &path, &[], errors);
     let own: Option<K::Settings> = settings::parse(own, &path, DEVICE_KEYS, errors);
-    let declared = channels_of::<K>(channels, &path, errors);
+    let mut declared = channels_of::<K>(channels, &path, errors);
 
+    // From here on nothing ends early: what is wrong is told, and the caller
+    // uses nothing of it then.
     let mut report = Report::new(table, &path, errors);
-    let (common, own, mut declared) = (common?, own?, declared?);
-    let (poll, timeout) = pace::<K>(&common, &mut report)?;
-    if declared.is_empty() {
+    let pace = common.as_ref().map(|common| pace::<K>(common, &mut report));
+    let own = own?;
+    if default {
         declared = K::defaults(&own);
         if declared.is_empty() {
-            report.at(&["channel"], "there are no channels; declare one: [device.X.channel]");
-            return None;
+            let message = format!("there are no channels; declare one in [{path}.channel]");
+            report.at(&["channel"], message);
         }
     }
-    let channels =
-        declared.iter().map(|d| channel::<K>(name, d, &mut report)).collect::<Option<_>>();
+    for channel in &mut declared {
+        match K::kind(channel) {
+            Ok(kind) => channel.kind = kind,
+            Err(message) => report.at(&["channel", &channel.name, "type"], message),
+        }
+    }
+    let channels: Vec<_> =
+        declared.iter().map(|declared| channel::<K>(name, declared, &mut report)).collect();
+    let (poll, timeout) = pace.unwrap_or_default();
     let driver = K::build(own, declared, poll, &mut report)?;
     Some(Config {
         name: name.to_owned(),
         kind,
-        label: common.label,
+        label: common?.label,
         driver: driver.into(),
         poll,
         timeout,
-        channels: channels?,
+        channels: channels.into_iter().collect::<Option<_>>()?,
         written,
     })
+}
+
+fn is_empty(value: &Spanned<DeValue<'_>>) -> bool {
+    matches!(value.get_ref(), DeValue::Table(table) if table.is_empty())
 }
 
 fn written(table: &Spanned<DeTable<'_>>) -> toml::Table {
@@ -262,92 +276,71 @@ fn split<'a>(
     (Spanned::new(span.clone(), these), Spanned::new(span, others))
 }
 
+/// `poll` and `timeout`, as the driver and the file have them.
 fn pace<K: Kinded>(
     common: &DeviceSettings,
     report: &mut Report<'_>,
-) -> Option<(Option<Duration>, Option<Duration>)> {
-    if common.timeout.is_some_and(|timeout| timeout < POLL_MIN) {
-        report.at(&["timeout"], "expected 1ms or more");
-        return None;
+) -> (Option<Duration>, Option<Duration>) {
+    for (key, given) in [("poll", common.poll), ("timeout", common.timeout)] {
+        if given.is_some_and(|given| given < POLL_MIN) {
+            report.at(&[key], "expected 1ms or more");
+        }
     }
-    match (K::PACE, common.poll) {
-        (Pace::Speaks, None) => Some((None, common.timeout)),
-        (Pace::Speaks, Some(_)) => {
-            let message = format!("a {} device speaks on its own: leave `poll` out", K::NAME);
-            report.at(&["poll"], message);
-            None
+    match K::PACE {
+        Pace::Asked(default) => {
+            (Some(common.poll.unwrap_or(default)), Some(common.timeout.unwrap_or(TIMEOUT)))
         }
-        (Pace::Asked(_), Some(poll)) if poll < POLL_MIN => {
-            report.at(&["poll"], "expected 1ms or more");
-            None
-        }
-        (Pace::Asked(default), poll) => {
-            Some((Some(poll.unwrap_or(default)), Some(common.timeout.unwrap_or(TIMEOUT))))
+        Pace::Speaks => {
+            if common.poll.is_some() {
+                let message = format!("a {} device speaks on its own: leave `poll` out", K::NAME);
+                report.at(&["poll"], message);
+            }
+            (None, common.timeout)
         }
     }
 }
 
-/// The declared channels in the order of the file; `None` when any is wrong.
+/// The declared channels that can be read, in the order of the file.
 fn channels_of<K: Kinded>(
     table: Option<Spanned<DeValue<'_>>>,
     path: &str,
     errors: &mut Vec<ConfigError>,
-) -> Option<Vec<Declared<K::Channel>>> {
-    let Some(table) = table else { return Some(Vec::new()) };
-    let span = table.span();
+) -> Vec<Declared<K::Channel>> {
+    let Some(table) = table else { return Vec::new() };
     let path = format!("{path}.channel");
-    let mut wrong = |span, path: String, message: String| {
-        errors.push(ConfigError { span: Some(span), path, message });
+    let wrong = |span, path: &str, message: &str| ConfigError {
+        span: Some(span),
+        path: path.to_owned(),
+        message: message.to_owned(),
     };
+    let span = table.span();
     let DeValue::Table(table) = table.into_inner() else {
-        wrong(span, path, "expected tables by name: channel.NAME = { … }".into());
-        return None;
+        errors.push(wrong(span, &path, "expected tables by name: channel.NAME = { … }"));
+        return Vec::new();
     };
     let mut tables: Vec<_> = table.into_iter().collect();
     tables.sort_by_key(|(key, _)| key.span().start);
-    let mut declared = Some(Vec::new());
+    let mut declared = Vec::new();
     for (key, value) in tables {
         let name = key.get_ref().to_string();
         let path = format!("{path}.{name}");
-        let span = value.span();
         if !is_name(&name) {
-            errors.push(ConfigError {
-                span: Some(key.span()),
-                path: path.clone(),
-                message: not_a_name(&name),
-            });
-            declared = None;
+            errors.push(wrong(key.span(), &path, &not_a_name(&name)));
         }
+        let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
-            let message = "expected a table, such as { unit = \"Cel\" }".into();
-            errors.push(ConfigError { span: Some(span), path, message });
-            declared = None;
+            errors.push(wrong(span, &path, "expected a table, such as { unit = \"Cel\" }"));
             continue;
         };
         let (common, own) = split(Spanned::new(span, table), CHANNEL_KEYS);
         let common: Option<ChannelSettings> = settings::parse(common, &path, &[], errors);
         let own: Option<K::Channel> = settings::parse(own, &path, CHANNEL_KEYS, errors);
-        match (common, own, &mut declared) {
-            (Some(common), Some(own), Some(declared)) => {
-                // The runner asks the driver for the kind below, once all are read.
-                declared.push(Declared { name, kind: Kind::Number, common, own });
-            }
-            _ => declared = None,
+        if let (Some(common), Some(own)) = (common, own) {
+            // The driver is asked for the kind once all are read.
+            declared.push(Declared { name, kind: Kind::default(), common, own });
         }
     }
-    let mut declared = declared?;
-    let mut sound = true;
-    for channel in &mut declared {
-        match K::kind(&channel.own, channel.common.kind.map(Kind::from)) {
-            Ok(kind) => channel.kind = kind,
-            Err(message) => {
-                let path = format!("{path}.{}.type", channel.name);
-                errors.push(ConfigError { span: Some(span.clone()), path, message });
-                sound = false;
-            }
-        }
-    }
-    sound.then_some(declared)
+    declared
 }
 
 fn channel<K: Kinded>(
@@ -356,11 +349,7 @@ fn channel<K: Kinded>(
     report: &mut Report<'_>,
 ) -> Option<ChannelConfig> {
     let (name, common) = (declared.name.as_str(), &declared.common);
-    let mut sound = true;
-    let mut wrong = |key: &str, message: String| {
-        report.at(&["channel", name, key], message);
-        sound = false;
-    };
+    let mut wrong = |key: &str, message: String| report.at(&["channel", name, key], message);
     let given = [
         ("scale", common.scale.is_some()),
         ("offset", common.offset.is_some()),
@@ -392,8 +381,8 @@ fn channel<K: Kinded>(
     }
     // A name that isn't one has been reported.
     let channel = Channel::new(device, name).ok()?;
-    let unit = common.unit.clone().or_else(|| K::unit(&declared.own).map(str::to_owned));
-    sound.then(|| ChannelConfig {
+    let unit = common.unit.clone().or_else(|| K::unit(declared).map(str::to_owned));
+    Some(ChannelConfig {
         spec: ChannelSpec {
             channel,
             kind: declared.kind,
@@ -485,7 +474,11 @@ timeout = "0s"
 t = { column = 1 }
 "#,
             &expect![[r#"
+                3:7 device.weather.usb: expected "vendor:product" or "vendor:product:serial", the first two 4 hexadecimal digits, such as "2341:0043"; lsusb shows them
+                4:8 device.weather.baud: expected bits a second, such as 9600 or 115200
+                5:13 device.weather.separator: only format = "csv" has it
                 6:11 device.weather.timeout: expected 1ms or more
+                8:16 device.weather.channel.t.column: with this format a channel says `field` instead
             "#]],
         );
         check(
@@ -506,6 +499,9 @@ low = { scale = 0, range = [5, 1], offset = inf }
                 6:16 device.weather.channel.t.column: with this format a channel says `field` instead
                 7:36 device.weather.channel.door.scale: only numbers have it, and this is a boolean
                 7:49 device.weather.channel.door.stale: expected a duration such as 250ms, 1s, 15min, 30d; leave it out for never
+                8:17 device.weather.channel.low.scale: a scale of 0 makes every value the same; leave it out for 1
+                8:28 device.weather.channel.low.range: expected [low, high], and 5 is not below 1
+                8:45 device.weather.channel.low.offset: expected a finite number
             "#]],
         );
     }
@@ -521,8 +517,8 @@ low = { scale = 0, range = [5, 1], offset = inf }
         check(
             "[device.x]\nport = 1",
             &expect![[r#"
-            1:1 device.x.driver: missing key `driver`: one of "serial", "sim"
-        "#]],
+                1:1 device.x.driver: missing key `driver`: one of "gpio", "serial", "sim", "system"
+            "#]],
         );
         check(
             "[device.X]\ndriver = 'sim'",
@@ -533,14 +529,15 @@ low = { scale = 0, range = [5, 1], offset = inf }
         check(
             "[device.x]\ndriver = 'serial'\nport = 'p'\npoll = '1s'",
             &expect![[r#"
-            4:8 device.x.poll: a serial device speaks on its own: leave `poll` out
-        "#]],
+                1:1 device.x.channel: there are no channels; declare one in [device.x.channel]
+                4:8 device.x.poll: a serial device speaks on its own: leave `poll` out
+            "#]],
         );
         check(
             "[device.x]\ndriver = 'serial'\nport = 'p'",
             &expect![[r#"
-            1:1 device.x.channel: there are no channels; declare one: [device.X.channel]
-        "#]],
+                1:1 device.x.channel: there are no channels; declare one in [device.x.channel]
+            "#]],
         );
     }
 

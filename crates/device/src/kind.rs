@@ -62,14 +62,15 @@ pub(crate) trait Kinded: 'static {
     ///
     /// # Errors
     /// When the driver can't give that type.
-    fn kind(channel: &Self::Channel, given: Option<Kind>) -> Result<Kind, String>;
+    fn kind(channel: &Declared<Self::Channel>) -> Result<Kind, String>;
 
     /// The unit of a channel that has none in the file.
-    fn unit(_channel: &Self::Channel) -> Option<&'static str> {
+    fn unit(_channel: &Declared<Self::Channel>) -> Option<&'static str> {
         None
     }
 
     /// Checks what serde can't see and makes the driver. Touches no hardware.
+    /// What is wrong goes to `report`; then whatever is given is not used.
     fn build(
         settings: Self::Settings,
         channels: Vec<Declared<Self::Channel>>,

@@ -13,6 +13,7 @@ mod backoff;
 mod channel;
 mod config;
 mod drivers;
+mod edges;
 mod failure;
 mod health;
 mod kind;

@@ -1,13 +1,19 @@
 //! Every driver there is. A new one is a file here and a line in [`DRIVERS`].
 
+mod gpio;
 mod serial;
 mod sim;
+mod system;
 
 use crate::DriverKind;
 
 /// Every driver, by name.
-pub const DRIVERS: &[DriverKind] =
-    &[DriverKind::of::<serial::Serial>(), DriverKind::of::<sim::Sim>()];
+pub const DRIVERS: &[DriverKind] = &[
+    DriverKind::of::<gpio::Gpio>(),
+    DriverKind::of::<serial::Serial>(),
+    DriverKind::of::<sim::Sim>(),
+    DriverKind::of::<system::System>(),
+];
 
 #[cfg(test)]
 mod tests {

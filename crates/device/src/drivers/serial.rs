@@ -193,8 +193,8 @@ door        = { type = "boolean" }
     type Settings = Settings;
     type Channel = Field;
 
-    fn kind(_: &Field, given: Option<Kind>) -> Result<Kind, String> {
-        Ok(given.unwrap_or_default())
+    fn kind(channel: &Declared<Field>) -> Result<Kind, String> {
+        Ok(channel.common.kind.map(Kind::from).unwrap_or_default())
     }
 
     fn build(

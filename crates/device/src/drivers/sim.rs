@@ -169,9 +169,10 @@ mode        = { wave = "cycle", values = ["idle", "heating", "cooling"], period 
         vec![wave("sine", Kind::Number, Signal::default()), wave("switch", Kind::Boolean, square)]
     }
 
-    fn kind(signal: &Signal, given: Option<Kind>) -> Result<Kind, String> {
+    fn kind(channel: &Declared<Signal>) -> Result<Kind, String> {
+        let signal = &channel.own;
         let natural = if signal.wave == Wave::Cycle { Kind::Text } else { Kind::Number };
-        match given.unwrap_or(natural) {
+        match channel.common.kind.map_or(natural, Kind::from) {
             Kind::Boolean if signal.wave == Wave::Square => Ok(Kind::Boolean),
             kind if kind == natural => Ok(kind),
             kind => Err(format!(
