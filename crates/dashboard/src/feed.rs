@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use crate::frame::{self, Frame, Request};
-use crate::hub::{Filter, Hub, Subscriber};
+use crate::hub::{Filter, Hub, Subscriber, Taken};
 use crate::pulse::Pulse;
 
 /// The longest message of a client: a subscription of 32 patterns fits thrice.
@@ -161,13 +161,19 @@ impl Feed<'_> {
     /// Sends what the hub has; says whether it has more.
     async fn tell(&mut self) -> Result<bool, End> {
         let taken = self.readings.take();
+        let more = taken.more;
+        self.pass(taken).await?;
+        Ok(more)
+    }
+
+    async fn pass(&mut self, taken: Taken) -> Result<(), End> {
         if taken.skipped > 0 {
             self.say(&Frame::Skipped { count: taken.skipped }).await?;
         }
         if let Some(frame) = taken.frame {
             self.send(Message::Text(frame.into())).await?;
         }
-        Ok(taken.more)
+        Ok(())
     }
 
     async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), End> {
@@ -189,10 +195,10 @@ impl Feed<'_> {
             .map_err(|error| error.to_string())
             .and_then(|Request::Subscribe { channels }| Filter::parse(&channels));
         match filter {
-            Ok(filter) => match self.readings.filter(filter) {
-                Some(newest) => self.send(Message::Text(newest.into())).await,
-                None => Ok(()),
-            },
+            Ok(filter) => {
+                let taken = self.readings.filter(filter);
+                self.pass(taken).await
+            }
             Err(error) => self.complain(&error).await,
         }
     }

@@ -9,7 +9,7 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode, Uri};
 use bytes::Bytes;
 use futures_util::stream;
-use reading::{Channel, Timestamp};
+use reading::{Channel, Kind, Timestamp};
 use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -20,6 +20,9 @@ use crate::{Hub, api};
 /// Readings in one answer: 2 weeks at one a minute, 14 h at one a second. The
 /// newest of the span are given, and that there are more is said.
 const READINGS_MAX: usize = 50_000;
+
+/// The same of a channel of texts, which may be long.
+const TEXTS_MAX: usize = 5_000;
 
 /// Buckets in one answer: more than any screen has columns.
 const POINTS_MAX: usize = 10_000;
@@ -101,10 +104,10 @@ impl History {
                 (Rows::Buckets(self.store.reduced(&query, points).await.map_err(failed)?), false)
             }
             None => {
+                let max = if spec.kind == Kind::Text { TEXTS_MAX } else { READINGS_MAX };
                 // One more than is given tells whether there are more.
-                let mut records =
-                    self.store.history(&query, READINGS_MAX + 1).await.map_err(failed)?;
-                let truncated = records.len() > READINGS_MAX;
+                let mut records = self.store.history(&query, max + 1).await.map_err(failed)?;
+                let truncated = records.len() > max;
                 if truncated {
                     records.remove(0);
                 }

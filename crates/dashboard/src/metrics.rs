@@ -183,3 +183,158 @@ fn channels(page: &mut Page, hub: &Hub) {
         page.line(name, &labels, number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Clock, DeviceStatus, Ledger};
+    use expect_test::expect;
+    use reading::{Body, ChannelSpec, Epoch, Fault, Kind, Reading, Record, Seq, Unit, Value};
+
+    fn hub() -> Hub {
+        let spec = |channel: &str, kind, unit| ChannelSpec {
+            channel: channel.parse().unwrap(),
+            kind,
+            unit: Unit::of(unit),
+            label: None,
+            range: None,
+            output: false,
+        };
+        let epoch = Epoch(1);
+        let specs = vec![
+            spec("weather/temperature", Kind::Number, "Cel"),
+            spec("weather/humidity", Kind::Number, "%RH"),
+            spec("panel/door", Kind::Boolean, ""),
+            spec("panel/text", Kind::Text, ""),
+        ];
+        let values = [
+            Value::Good(Datum::Number(21.5)),
+            Value::Bad(Fault::Timeout),
+            Value::Good(Datum::from(true)),
+            Value::Good(Datum::from("hello")),
+        ];
+        let at = Timestamp::UNIX_EPOCH;
+        let records: Vec<_> = specs
+            .iter()
+            .zip(values)
+            .map(|(spec, value)| {
+                let reading = Reading { channel: spec.channel.clone(), at, value };
+                Record { epoch, seq: Seq(1), body: Body::Reading(reading) }
+            })
+            .collect();
+        let hub = Hub::new("greenhouse", epoch, specs);
+        hub.publish(&records);
+        hub
+    }
+
+    #[test]
+    fn the_whole_page() {
+        let since = "2026-11-24T08:20:03.500000Z".to_owned();
+        let status = Status {
+            gateway: "green\"house".into(),
+            version: "0.1.0".into(),
+            epoch: "9f2c44e01a7b3d58".into(),
+            started: since.clone(),
+            clock: Clock { synchronized: true },
+            devices: vec![DeviceStatus {
+                name: "weather".into(),
+                driver: "serial".into(),
+                state: DeviceState::Ok,
+                since: since.clone(),
+                error: None,
+                readings: 100,
+                bad: 2,
+                channels: vec!["weather/temperature".into()],
+            }],
+            forwarders: vec![ForwarderStatus {
+                name: "cloud".into(),
+                url: "wss://broker.example.com/mqtt".into(),
+                state: LinkState::Offline,
+                since,
+                error: Some("refused".into()),
+                in_flight: 0,
+                stored: 100,
+                acknowledged: 90,
+                pending: 8,
+                dropped: 2,
+            }],
+            ledger: Ledger { read: 101, stored: 100, dropped: 1 },
+            ..Status::default()
+        };
+        expect![[r##"
+            # HELP tidemill_info The gateway; always 1.
+            # TYPE tidemill_info gauge
+            tidemill_info{gateway="green\"house",version="0.1.0",epoch="9f2c44e01a7b3d58"} 1
+            # HELP tidemill_start_time_seconds When the gateway started, seconds since 1970.
+            # TYPE tidemill_start_time_seconds gauge
+            tidemill_start_time_seconds 1795508403.5
+            # HELP tidemill_clock_synchronized Whether the system clock follows a time source.
+            # TYPE tidemill_clock_synchronized gauge
+            tidemill_clock_synchronized 1
+            # HELP tidemill_readings_read_total Readings taken from devices, since the store was made.
+            # TYPE tidemill_readings_read_total counter
+            tidemill_readings_read_total 101
+            # HELP tidemill_readings_stored_total Readings committed to the store.
+            # TYPE tidemill_readings_stored_total counter
+            tidemill_readings_stored_total 100
+            # HELP tidemill_readings_dropped_total Readings lost before they were stored.
+            # TYPE tidemill_readings_dropped_total counter
+            tidemill_readings_dropped_total 1
+            # HELP tidemill_device_up Whether the device answers.
+            # TYPE tidemill_device_up gauge
+            tidemill_device_up{device="weather",driver="serial"} 1
+            # HELP tidemill_device_readings_total Readings taken from the device since the start.
+            # TYPE tidemill_device_readings_total counter
+            tidemill_device_readings_total{device="weather"} 100
+            # HELP tidemill_device_bad_readings_total Of these, bad ones.
+            # TYPE tidemill_device_bad_readings_total counter
+            tidemill_device_bad_readings_total{device="weather"} 2
+            # HELP tidemill_store_up Whether readings can be stored.
+            # TYPE tidemill_store_up gauge
+            tidemill_store_up 1
+            # HELP tidemill_store_size_bytes Bytes of the store's file and its log.
+            # TYPE tidemill_store_size_bytes gauge
+            tidemill_store_size_bytes 0
+            # HELP tidemill_store_max_size_bytes The most that the store may take.
+            # TYPE tidemill_store_max_size_bytes gauge
+            tidemill_store_max_size_bytes 0
+            # HELP tidemill_store_readings Raw readings in the store.
+            # TYPE tidemill_store_readings gauge
+            tidemill_store_readings 0
+            # HELP tidemill_store_queued_readings Readings accepted and not yet committed.
+            # TYPE tidemill_store_queued_readings gauge
+            tidemill_store_queued_readings 0
+            # HELP tidemill_store_written_bytes_total Bytes written to the store's file since the start.
+            # TYPE tidemill_store_written_bytes_total counter
+            tidemill_store_written_bytes_total 0
+            # HELP tidemill_forwarder_online Whether the broker is there.
+            # TYPE tidemill_forwarder_online gauge
+            tidemill_forwarder_online{forwarder="cloud"} 0
+            # HELP tidemill_forwarder_in_flight_readings Readings sent and not yet acknowledged.
+            # TYPE tidemill_forwarder_in_flight_readings gauge
+            tidemill_forwarder_in_flight_readings{forwarder="cloud"} 0
+            # HELP tidemill_forwarder_pending_readings Readings stored and not yet acknowledged.
+            # TYPE tidemill_forwarder_pending_readings gauge
+            tidemill_forwarder_pending_readings{forwarder="cloud"} 8
+            # HELP tidemill_forwarder_stored_readings_total Readings stored that the forwarder is to send.
+            # TYPE tidemill_forwarder_stored_readings_total counter
+            tidemill_forwarder_stored_readings_total{forwarder="cloud"} 100
+            # HELP tidemill_forwarder_acknowledged_readings_total Readings that the broker has acknowledged.
+            # TYPE tidemill_forwarder_acknowledged_readings_total counter
+            tidemill_forwarder_acknowledged_readings_total{forwarder="cloud"} 90
+            # HELP tidemill_forwarder_dropped_readings_total Readings removed from the store before they were acknowledged.
+            # TYPE tidemill_forwarder_dropped_readings_total counter
+            tidemill_forwarder_dropped_readings_total{forwarder="cloud"} 2
+            # HELP tidemill_feed_clients Clients of the live feed.
+            # TYPE tidemill_feed_clients gauge
+            tidemill_feed_clients 0
+            # HELP tidemill_feed_skipped_readings_total Readings that clients of the live feed lost by being slow.
+            # TYPE tidemill_feed_skipped_readings_total counter
+            tidemill_feed_skipped_readings_total 0
+            # HELP tidemill_channel_value The newest value of the channel; absent while it is bad.
+            # TYPE tidemill_channel_value gauge
+            tidemill_channel_value{device="weather",channel="temperature",unit="Cel"} 21.5
+            tidemill_channel_value{device="panel",channel="door",unit=""} 1
+        "##]].assert_eq(&text(&status, &hub()));
+    }
+}

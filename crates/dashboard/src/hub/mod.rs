@@ -1,0 +1,198 @@
+//! The newest readings, and everyone who wants the next.
+//!
+//! Publishing puts readings into one ring that all clients share; each client
+//! only has a position in it, so a client costs the same whether it reads or
+//! not. A reading is serialised once, by the first client that wants it, and
+//! never when there is none. A client whose position has fallen out of the ring
+//! is told how many readings it has lost, is given the newest of each channel,
+//! and goes on from there.
+
+mod ring;
+mod subscriber;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use reading::{Channel, ChannelSpec, Epoch, Record};
+use tokio::sync::watch;
+
+use crate::frame;
+use ring::{Ring, Room};
+pub(crate) use subscriber::{Filter, Subscriber, Taken};
+
+/// The newest of every channel, and everyone who wants the next. Cloning it
+/// copies a handle.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gateway: String,
+    epoch: Epoch,
+    channels: Vec<ChannelSpec>,
+    /// A std mutex: it is never held across an await, nor while serialising.
+    state: Mutex<State>,
+    /// Wakes the clients. Its receivers are counted to know whether there are any.
+    head: watch::Sender<u64>,
+    skipped: AtomicU64,
+}
+
+struct State {
+    newest: HashMap<Channel, Newest>,
+    ring: Ring,
+    /// The position after the last reading: how many have been published.
+    head: u64,
+}
+
+#[derive(Default)]
+struct Newest {
+    record: Option<Record>,
+    /// The position of the record; none when it comes from the store.
+    position: Option<u64>,
+    /// How many readings of this channel have been published.
+    published: u64,
+}
+
+impl Hub {
+    /// A hub that knows the channels and has no reading yet.
+    pub fn new(gateway: impl Into<String>, epoch: Epoch, channels: Vec<ChannelSpec>) -> Hub {
+        Hub::with_room(gateway.into(), epoch, channels, Room::default())
+    }
+
+    fn with_room(gateway: String, epoch: Epoch, channels: Vec<ChannelSpec>, room: Room) -> Hub {
+        let state = State { newest: HashMap::new(), ring: Ring::new(room), head: 0 };
+        let shared = Shared {
+            gateway,
+            epoch,
+            channels,
+            state: Mutex::new(state),
+            head: watch::Sender::new(0),
+            skipped: AtomicU64::new(0),
+        };
+        Hub { shared: Arc::new(shared) }
+    }
+
+    /// The last reading of each channel, from the store: a page that opens
+    /// after a restart isn't empty. Nobody is told, and what has been published
+    /// stays.
+    pub fn seed(&self, last: Vec<Record>) {
+        let mut state = self.state();
+        for record in last {
+            let Some(channel) = record.reading().map(|reading| reading.channel.clone()) else {
+                continue;
+            };
+            let newest = state.newest.entry(channel).or_default();
+            if newest.record.is_none() {
+                newest.record = Some(record);
+            }
+        }
+    }
+
+    /// Tells every client of the readings among the records. Never waits for a
+    /// client, serialises nothing, and costs a table lookup a reading when there
+    /// is no client.
+    pub fn publish(&self, records: &[Record]) {
+        let mut state = self.state();
+        let first = state.head;
+        for record in records {
+            state.remember(record);
+        }
+        // Under the lock, so that a client that comes now is either counted
+        // here or begins after these readings.
+        if self.shared.head.receiver_count() == 0 {
+            state.ring.clear();
+            return;
+        }
+        let readings = records.iter().filter_map(|record| Some((record.seq, record.reading()?)));
+        state.ring.push(first, readings);
+        let head = state.head;
+        drop(state);
+        self.shared.head.send_replace(head);
+    }
+
+    /// How many clients there are now.
+    pub(crate) fn clients(&self) -> usize {
+        self.shared.head.receiver_count()
+    }
+
+    /// How many readings clients have lost by being slow.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.shared.skipped.load(Ordering::Relaxed)
+    }
+
+    /// What is known of a channel.
+    pub(crate) fn spec(&self, channel: &Channel) -> Option<&ChannelSpec> {
+        self.shared.channels.iter().find(|spec| spec.channel == *channel)
+    }
+
+    /// Each channel and its newest reading, in the order of the configuration.
+    pub(crate) fn channels(&self) -> Vec<(&ChannelSpec, Option<Record>)> {
+        self.described(&self.state())
+    }
+
+    fn described(&self, state: &State) -> Vec<(&ChannelSpec, Option<Record>)> {
+        let last = |spec: &ChannelSpec| state.newest.get(&spec.channel)?.record.clone();
+        self.shared.channels.iter().map(|spec| (spec, last(spec))).collect()
+    }
+
+    /// The first frame of a client, and its place right after what it tells.
+    pub(crate) fn subscribe(&self) -> (String, Subscriber) {
+        let (channels, subscriber) = {
+            let state = self.state();
+            (self.described(&state), Subscriber::new(self.clone(), &state))
+        };
+        let channels =
+            channels.iter().map(|(spec, last)| frame::Described::new(spec, last.as_ref()));
+        let hello = frame::json(&frame::Frame::Hello {
+            gateway: &self.shared.gateway,
+            epoch: self.shared.epoch,
+            channels: channels.collect(),
+        });
+        (hello, subscriber)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().expect("no holder panics")
+    }
+}
+
+impl State {
+    fn remember(&mut self, record: &Record) {
+        let Some(reading) = record.reading() else { return };
+        let newest = match self.newest.get_mut(&reading.channel) {
+            Some(newest) => newest,
+            None => self.newest.entry(reading.channel.clone()).or_default(),
+        };
+        newest.record = Some(record.clone());
+        newest.position = Some(self.head);
+        newest.published += 1;
+        self.head += 1;
+    }
+
+    /// How many readings of the filter's channels have been published.
+    fn published(&self, filter: &Filter) -> u64 {
+        let of = |(channel, newest): (&Channel, &Newest)| match filter.matches(channel) {
+            true => newest.published,
+            false => 0,
+        };
+        self.newest.iter().map(of).sum()
+    }
+
+    /// The newest of each channel published at `position` or later, in order.
+    fn since(&self, position: u64, filter: &Filter) -> Vec<Record> {
+        let mut found: Vec<_> = self
+            .newest
+            .iter()
+            .filter(|(channel, newest)| {
+                newest.position >= Some(position) && filter.matches(channel)
+            })
+            .filter_map(|(_, newest)| Some((newest.position, newest.record.clone()?)))
+            .collect();
+        found.sort_by_key(|(position, _)| *position);
+        found.into_iter().map(|(_, record)| record).collect()
+    }
+}
