@@ -1,0 +1,176 @@
+//! What real brokers and networks do, and what must not be lost by it.
+
+use std::time::Duration;
+
+use forward::State;
+use tokio::time;
+
+use crate::support::{Rig, Server, first_occurrences};
+
+#[tokio::test]
+async fn acknowledgements_in_any_order_doubled_or_invented_move_the_cursor_rightly() {
+    for version in [4, 5] {
+        let server = Server::start().await;
+        server.handle.bend(|bent| {
+            bent.reverse_pubacks = true;
+            bent.double_pubacks = true;
+        });
+        let mut inbox = server.listen();
+        let mut rig = Rig::start(&server.url, &format!("version = {version}")).await;
+        rig.is(State::Online).await;
+        let last = rig.read(3_000).await;
+        let seqs = inbox.seqs_until(last).await;
+        assert_eq!(seqs, (last - 2_999..=last).collect::<Vec<_>>());
+        rig.is_acknowledged(3_000).await;
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_puback_nothing_is_forgotten() {
+    let server = Server::start().await;
+    server.handle.bend(|bent| bent.withhold_pubacks = true);
+    let mut inbox = server.listen();
+    let mut rig = Rig::start(&server.url, "ack_timeout = \"300ms\"").await;
+    let last = rig.read(10).await;
+    rig.fails_with("acknowledged nothing for 300ms").await;
+    assert_eq!(rig.ledger().acknowledged, 0);
+    server.handle.bend(|bent| bent.withhold_pubacks = false);
+    let seqs = inbox.seqs_until(last).await;
+    assert_eq!(first_occurrences(&seqs), (last - 9..=last).collect::<Vec<_>>());
+    rig.is_acknowledged(10).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_reading_stays_owed() {
+    let server = Server::start().await;
+    let mut rig = Rig::start(&server.url, "").await;
+    rig.is(State::Online).await;
+    // Status and info may be refused without harm.
+    server.handle.bend(|bent| bent.puback_reason = Some(0x97));
+    rig.read(10).await;
+    rig.fails_with("refuses a reading: quota exceeded").await;
+    assert_eq!(rig.ledger().acknowledged, 0);
+    server.handle.bend(|bent| bent.puback_reason = Some(0x10));
+    rig.is_acknowledged(10).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_connection_says_why() {
+    for (version, code, words) in [
+        (4, 5, "not authorized"),
+        (4, 1, "set `version = 5`"),
+        (5, 0x86, "user name or the password"),
+        (5, 0x88, "isn't available now"),
+        (5, 0x9F, "too many connections"),
+    ] {
+        let server = Server::start().await;
+        server.handle.bend(|bent| bent.refuse = Some(code));
+        let mut rig = Rig::start(&server.url, &format!("version = {version}")).await;
+        let link = rig.fails_with(words).await;
+        assert_eq!(link.state, State::Offline);
+        server.handle.bend(|bent| bent.refuse = None);
+        rig.is(State::Online).await;
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_link_is_noticed() {
+    for version in [4, 5] {
+        let server = Server::start().await;
+        let text = format!("version = {version}\nkeep_alive = \"1s\"\nack_timeout = \"400ms\"");
+        let mut rig = Rig::start(&server.url, &text).await;
+        rig.is(State::Online).await;
+        // The last retained messages must be through, lest they be what is late.
+        rig.read(1).await;
+        rig.is_acknowledged(1).await;
+        server.handle.bend(|bent| bent.silent = true);
+        let link = rig.fails_with("answered nothing for 400ms").await;
+        assert_eq!(link.state, State::Offline);
+        server.handle.bend(|bent| bent.silent = false);
+        rig.is(State::Online).await;
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_again_and_again_gets_everything_in_order() {
+    let server = Server::start().await;
+    server.handle.bend(|bent| bent.close_after = Some(60));
+    let mut inbox = server.listen();
+    let mut rig = Rig::start(&server.url, "inflight = 10").await;
+    rig.is(State::Online).await;
+    let last = rig.read(150).await;
+    let seqs = inbox.seqs_until(last).await;
+    assert_eq!(first_occurrences(&seqs), (last - 149..=last).collect::<Vec<_>>());
+    server.handle.bend(|bent| bent.close_after = None);
+    rig.is_acknowledged(150).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn the_broker_s_receive_maximum_is_kept_to() {
+    let server = Server::start().await;
+    server.handle.bend(|bent| bent.receive_maximum = Some(3));
+    let mut inbox = server.listen();
+    let mut rig = Rig::start(&server.url, "ack_timeout = \"600ms\"").await;
+    rig.is(State::Online).await;
+    let last = rig.read(500).await;
+    inbox.seqs_until(last).await;
+    rig.is_acknowledged(500).await;
+    assert_eq!(rig.link.borrow().sent, 500, "the broker never ended the connection");
+    server.handle.bend(|bent| bent.withhold_pubacks = true);
+    rig.read(500).await;
+    rig.fails_with("acknowledged nothing").await;
+    assert_eq!(rig.link.borrow().sent, 503, "no fourth was sent before an answer");
+    server.handle.bend(|bent| bent.withhold_pubacks = false);
+    rig.is_acknowledged(1_000).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_accepts_and_closes_is_not_hammered() {
+    let server = Server::start().await;
+    server.handle.bend(|bent| bent.close_at_once = true);
+    let mut rig = Rig::start(&server.url, "").await;
+    rig.is(State::Offline).await;
+    let mut tries = 0;
+    let count = async {
+        loop {
+            rig.link.changed().await.expect("it runs");
+            tries += usize::from(rig.link.borrow_and_update().state == State::Online);
+        }
+    };
+    let _ = time::timeout(Duration::from_secs(4), count).await;
+    // Waits below 0.5, 1, 2 and 4 s; the floor of 100 ms would allow forty.
+    assert!(tries < 15, "{tries} connections in 4 s");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_client_of_the_same_id_is_diagnosed_and_not_fought() {
+    let server = Server::start().await;
+    let mut rig = Rig::start(&server.url, "client_id = \"twin\"").await;
+    rig.is(State::Online).await;
+    let mut other = Rig::start(&server.url, "client_id = \"twin\"").await;
+    other.is(State::Online).await;
+    rig.fails_with("another client has taken the client id over").await;
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(other.link.borrow().state, State::Online);
+    other.stop().await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_broker_that_is_silent() {
+    let server = Server::start().await;
+    let mut rig = Rig::start(&server.url, "").await;
+    rig.is(State::Online).await;
+    server.handle.bend(|bent| bent.silent = true);
+    rig.read(10).await;
+    let stopped = time::timeout(Duration::from_secs(6), rig.stop()).await;
+    assert!(stopped.is_ok(), "three seconds for what is in flight, and a goodbye");
+}
