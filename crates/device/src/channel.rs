@@ -6,6 +6,7 @@ use reading::{Channel, Datum, Fault, Reading, Timestamp, Value};
 use tokio::time::Instant;
 
 use crate::config::ChannelConfig;
+use crate::filters::Chain;
 
 /// A noisy line makes thousands of bad frames a second; one bad reading a
 /// second says the same.
@@ -14,6 +15,7 @@ const CORRUPT_EVERY: Duration = Duration::from_secs(1);
 /// One channel while its device runs.
 pub(crate) struct Track {
     config: ChannelConfig,
+    filters: Chain,
     /// When it is stale, unless something comes; `None` when it never is, or
     /// has been said to be.
     stale_at: Option<Instant>,
@@ -23,7 +25,8 @@ pub(crate) struct Track {
 
 impl Track {
     pub(crate) fn new(config: ChannelConfig) -> Track {
-        Track { config, stale_at: None, quiet_until: None }
+        let filters = Chain::new(&config.filters);
+        Track { config, filters, stale_at: None, quiet_until: None }
     }
 
     pub(crate) fn channel(&self) -> &Channel {
@@ -39,32 +42,51 @@ impl Track {
     pub(crate) fn lost(&mut self) {
         self.stale_at = None;
         self.quiet_until = None;
+        self.filters.reset();
     }
 
-    /// A sample has come. `None` when it is one more of the same noise.
+    /// A sample has come. `None` when it is one more of the same noise, or when
+    /// a filter holds it back.
     pub(crate) fn reading(&mut self, value: Value, at: Timestamp, now: Instant) -> Option<Reading> {
-        let value = self.converted(value);
-        match &value {
-            Value::Bad(Fault::Corrupt) => {
-                if self.quiet_until.is_some_and(|until| now < until) {
-                    return None;
-                }
-                self.quiet_until = Some(now + CORRUPT_EVERY);
+        let (datum, doubt) = match value {
+            Value::Good(datum) => (datum, None),
+            Value::Uncertain(datum, doubt) => (datum, Some(doubt)),
+            Value::Bad(fault) => return self.fault(fault, at, now),
+        };
+        let Some(datum) = self.scaled(datum) else { return self.fault(Fault::Corrupt, at, now) };
+        self.opened(now);
+        let value = match (self.filters.push(datum, now)?, doubt) {
+            (Value::Good(datum), Some(doubt)) => Value::Uncertain(datum, doubt),
+            (value, _) => value,
+        };
+        Some(self.judged(value, at))
+    }
+
+    /// A bad reading, unless it is one more of the same noise.
+    fn fault(&mut self, fault: Fault, at: Timestamp, now: Instant) -> Option<Reading> {
+        if fault == Fault::Corrupt {
+            if self.quiet_until.is_some_and(|until| now < until) {
+                return None;
             }
-            Value::Bad(_) => {}
-            Value::Good(_) | Value::Uncertain(..) => self.opened(now),
+            self.quiet_until = Some(now + CORRUPT_EVERY);
         }
-        Some(Reading { channel: self.channel().clone(), at, value })
+        self.filters.interrupted();
+        Some(self.bad(fault, at))
     }
 
     /// When [`Track::due`] is to be asked.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.stale_at
+        self.stale_at.into_iter().chain(self.filters.next()).min()
     }
 
-    /// What the passing of time says: once, that the channel is stale.
+    /// What the passing of time says: once, that the channel is stale, or what
+    /// a filter held back.
     pub(crate) fn due(&mut self, at: Timestamp, now: Instant) -> Option<Reading> {
-        self.stale_at.take_if(|stale_at| *stale_at <= now)?;
+        let late = self.filters.due(now).map(|value| self.judged(value, at));
+        if self.stale_at.take_if(|stale_at| *stale_at <= now).is_none() {
+            return late;
+        }
+        self.filters.interrupted();
         Some(self.bad(Fault::Stale, at))
     }
 
@@ -72,31 +94,26 @@ impl Track {
         Reading { channel: self.channel().clone(), at, value: Value::Bad(fault) }
     }
 
-    /// Scale, offset, range, and the promise that the type never changes.
-    fn converted(&self, value: Value) -> Value {
-        let (datum, doubt) = match value {
-            Value::Good(datum) => (datum, None),
-            Value::Uncertain(datum, doubt) => (datum, Some(doubt)),
-            Value::Bad(fault) => return Value::Bad(fault),
-        };
+    /// Scale and offset. `None` for another type than the channel's, which never
+    /// changes, and for what isn't finite, which no payload can carry.
+    fn scaled(&self, datum: Datum) -> Option<Datum> {
         if datum.kind() != self.config.spec.kind {
-            return Value::Bad(Fault::Corrupt);
+            return None;
         }
-        let datum = match datum {
-            Datum::Number(number) => {
-                let number = number * self.config.scale + self.config.offset;
-                // Not finite: no payload can carry it.
-                let Some(datum) = Datum::number(number) else { return Value::Bad(Fault::Corrupt) };
-                if self.config.spec.range.as_ref().is_some_and(|range| !range.contains(&number)) {
-                    return Value::Bad(Fault::OutOfRange);
-                }
-                datum
+        match datum {
+            Datum::Number(number) => Datum::number(number * self.config.scale + self.config.offset),
+            datum => Some(datum),
+        }
+    }
+
+    /// The range is that of the reading: a filter may have brought it inside.
+    fn judged(&self, value: Value, at: Timestamp) -> Reading {
+        let value = match (value.number(), &self.config.spec.range) {
+            (Some(number), Some(range)) if !range.contains(&number) => {
+                Value::Bad(Fault::OutOfRange)
             }
-            datum => datum,
+            _ => value,
         };
-        match doubt {
-            None => Value::Good(datum),
-            Some(doubt) => Value::Uncertain(datum, doubt),
-        }
+        Reading { channel: self.channel().clone(), at, value }
     }
 }

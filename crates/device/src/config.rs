@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use crate::filters::{self, Filter};
 use crate::kind::{Declared, Kinded, Pace};
 use crate::settings::{self, ConfigError, Report, meant};
 use crate::{DRIVERS, Driver, DriverKind};
@@ -40,6 +41,7 @@ pub(crate) struct ChannelConfig {
     pub(crate) scale: f64,
     pub(crate) offset: f64,
     pub(crate) stale: Option<Duration>,
+    pub(crate) filters: Vec<Filter>,
 }
 
 /// The keys of `[device.NAME]` that every driver has, but for the channels.
@@ -85,9 +87,13 @@ pub(crate) struct ChannelSettings {
     #[serde(default, with = "humantime_serde::option")]
     #[schemars(with = "Option<String>")]
     pub(crate) stale: Option<Duration>,
+    /// What is done to the values, in order.
+    #[serde(default)]
+    pub(crate) filters: Vec<Filter>,
 }
 
-const CHANNEL_KEYS: &[&str] = &["label", "offset", "range", "scale", "stale", "type", "unit"];
+const CHANNEL_KEYS: &[&str] =
+    &["filters", "label", "offset", "range", "scale", "stale", "type", "unit"];
 
 /// The type of a channel's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -369,7 +375,7 @@ fn channel<K: Kinded>(
         wrong("scale", "a scale of 0 makes every value the same; leave it out for 1".into());
     }
     if let Some([low, high]) = common.range
-        && !(low <= high)
+        && (low > high || low.is_nan() || high.is_nan())
     {
         wrong("range", format!("expected [low, high], and {low} is not below {high}"));
     }
@@ -378,6 +384,11 @@ fn channel<K: Kinded>(
             "stale",
             "expected a duration such as 250ms, 1s, 15min, 30d; leave it out for never".into(),
         );
+    }
+    for (place, filter) in common.filters.iter().enumerate() {
+        if let Some(message) = filters::check(filter, declared.kind) {
+            report.at(&["channel", name, "filters", &place.to_string()], message);
+        }
     }
     // A name that isn't one has been reported.
     let channel = Channel::new(device, name).ok()?;
@@ -394,6 +405,7 @@ fn channel<K: Kinded>(
         scale: common.scale.unwrap_or(1.0),
         offset: common.offset.unwrap_or(0.0),
         stale: common.stale,
+        filters: common.filters.clone(),
     })
 }
 

@@ -15,6 +15,7 @@ mod config;
 mod drivers;
 mod edges;
 mod failure;
+mod filters;
 mod health;
 mod kind;
 mod line;

@@ -508,6 +508,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn filters_hold_back_and_their_timers_run() {
+        let second = Duration::from_secs(1);
+        let acts = [Say(1.0), Silence(second), Say(2.0), Silence(10 * second), Say(2.0)];
+        let keys = "channel.a = { filters = [{ debounce = '2s' }, { timeout = '5s' }] }";
+        let (seen, _) = run(config(scripted(&[Ok(acts.to_vec())]), keys), 14).await;
+        assert_eq!(seen, ["3s a=2", "8s a=stale", "13s a=2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_device_is_asked_at_its_pace() {
         let keys = "poll = '3s'\nchannel.a = { wave = 'counter' }";
         let (seen, _) = run(config(None, keys), 10).await;

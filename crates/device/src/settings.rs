@@ -237,7 +237,9 @@ fn keys(path: &Path) -> Vec<String> {
         .filter_map(|segment| match segment {
             Segment::Map { key } => Some(key.clone()),
             Segment::Seq { index } => Some(index.to_string()),
-            Segment::Enum { .. } | Segment::Unknown => None,
+            // The key of a table that is one of several: { median = 5 }.
+            Segment::Enum { variant } => Some(variant.clone()),
+            Segment::Unknown => None,
         })
         .collect()
 }

@@ -184,7 +184,7 @@ format = "json"              # or "csv", "keyvalue", "regex"
 # timeout = "1min"           # silent for so long, it counts as lost and is opened again
 
 [device.weather.channel]
-temperature = { field = "t", unit = "Cel", range = [-40, 85] }
+temperature = { field = "t", unit = "Cel", range = [-40, 85], filters = [{ median = 5 }, { delta = 0.1 }] }
 humidity    = { field = "h", unit = "%RH", stale = "5min" }
 wind        = { field = "wind.speed", unit = "m/s", scale = 0.44704 }
 door        = { type = "boolean" }
