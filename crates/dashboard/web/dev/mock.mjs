@@ -69,7 +69,7 @@ function status() {
   const state = mood.cloud === "behind" ? "online" : mood.cloud;
   const full = mood.full === "1";
   return {
-    gateway: "greenhouse", version: "0.1.0", epoch, time: iso(now), started: iso(started), uptime_s: Math.round((now - started) / 1000), clock: { synchronized: true },
+    gateway: "greenhouse", version: "0.1.0", epoch, time: iso(now), started: iso(started), uptime_s: Math.round((now - started) / 1000), clock: { synchronized: true, set: true },
     devices: [
       device("weather", "serial", mood.weather, lost ? "absent" : null, lost ? mood.weatherSince : undefined),
       device("panel", "gpio"), device("meter", "modbus"), device("gateway", "system"),

@@ -34,7 +34,8 @@ export function sharedDecimals(values: Iterable<number>): number {
   for (const value of values) {
     if (!Number.isFinite(value)) continue;
     largest = Math.max(largest, Math.abs(value));
-    const text = String(value);
+    // 0.42 summed up in steps of 0.01 is 0.42000000000000004.
+    const text = String(Number(value.toPrecision(12)));
     const exponent = text.indexOf("e-");
     const own = exponent >= 0 ? 8 : text.includes(".") ? text.length - text.indexOf(".") - 1 : 0;
     most = Math.max(most, own);
@@ -124,8 +125,11 @@ export function parseTime(text: string): number {
   return micros ? at + Number(micros.padEnd(3, "0")) / 1000 : at;
 }
 
+const ACRONYMS: Record<string, string> = { ac: "AC", co2: "CO₂", cpu: "CPU", dc: "DC", io: "I/O", nox: "NOₓ", ph: "pH", ram: "RAM", usb: "USB", uv: "UV", voc: "VOC" };
+
 /** `soil_moisture` → `Soil moisture`: for a channel or device that has no label. */
 export function title(name: string): string {
-  const words = name.replaceAll(/[_-]+/g, " ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  const words = name.split(/[_-]+/).map((word) => (Object.hasOwn(ACRONYMS, word) ? ACRONYMS[word]! : word));
+  const text = words.join(" ").trim();
+  return /^p?[A-Z]/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -154,6 +154,17 @@ export function coarsen(buckets: Bucket[], width: number): Bucket[] {
   return out;
 }
 
+/** A chart that has just begun shows at least this much, milliseconds. */
+const YOUNG = 60_000;
+
+/**
+ * The left edge of a chart: `span` before `to`, or where the data begins, so
+ * that a gateway started a minute ago has a minute's chart and not a blank one.
+ */
+export function leftEdge(first: number | undefined, to: number, span: number): number {
+  return Math.max(to - span, Math.min(first ?? 0, to - YOUNG));
+}
+
 /** What uPlot draws: seconds, minimum, maximum, mean; a null breaks the line. */
 export type Columns = [number[], (number | null)[], (number | null)[], (number | null)[]];
 

@@ -7,10 +7,14 @@ import { GatewayClock } from "./gateway-clock";
 import { Rate } from "./rates";
 import { Series } from "./series";
 import { addStep, toStep, type Step } from "./steps";
+import { decimalsMax } from "./units";
 import type { Channel, Forwarder, Frame, Reading, Status } from "./wire";
 
 /** How far back the small charts look. */
 export const OVERVIEW_SPAN = 15 * 60_000;
+
+/** The device that the gateway itself is. */
+export const OWN = "gateway";
 
 /** Texts and numbers change at most this often, milliseconds: faster is only flicker. */
 const REPAINT = 200;
@@ -58,7 +62,7 @@ export class ChannelModel {
 
   /** Decimals that this channel's values are shown with. */
   get digits(): number {
-    return sharedDecimals(this.recent);
+    return Math.min(sharedDecimals(this.recent), decimalsMax(this.spec.unit));
   }
 
   reset(): void {

@@ -4,7 +4,7 @@ import { segments, type Step } from "./steps";
 import { theme } from "./theme";
 
 /** Bars with text in them alternate between two shades, so that changes show. */
-export function drawTimeline(canvas: HTMLCanvasElement, steps: Step[], now: number, span: number): void {
+export function drawTimeline(canvas: HTMLCanvasElement, steps: Step[], from: number, now: number): void {
   const scale = devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * scale);
   const height = Math.round(canvas.clientHeight * scale);
@@ -19,7 +19,7 @@ export function drawTimeline(canvas: HTMLCanvasElement, steps: Step[], now: numb
   context.clearRect(0, 0, width, height);
   context.font = `${12 * scale}px system-ui, sans-serif`;
   context.textBaseline = "middle";
-  const bars = segments(steps, now, span);
+  const bars = segments(steps, now, now - from);
   bars.forEach((bar, i) => {
     const x = Math.round(bar.from * width);
     // A change shorter than a pixel is shown all the same.

@@ -20,6 +20,14 @@ export function pretty(code: string | null | undefined): string {
   return Object.hasOwn(PRETTY, code) ? PRETTY[code]! : code;
 }
 
+/** No finer than a person asks for: a CPU's load in hundredths of a percent is noise. */
+const DECIMALS_MAX: Record<string, number> = { "%": 1, "%RH": 1, "%EL": 1, Cel: 2, "[degF]": 1, lx: 1 };
+
+/** The most decimals that a value with this unit is shown with. */
+export function decimalsMax(code: string | null | undefined): number {
+  return code && Object.hasOwn(DECIMALS_MAX, code) ? DECIMALS_MAX[code]! : 8;
+}
+
 /** Whether the number is bytes, shown with a prefix: 1.5 GB. */
 export function isBytes(code: string | null | undefined): boolean {
   return code === "By" || code === "B";

@@ -73,7 +73,7 @@ export interface Status {
   time: string;
   started: string;
   uptime_s: number;
-  clock: { synchronized: boolean };
+  clock: { synchronized: boolean; set: boolean };
   devices: Device[];
   store: StoreStatus;
   forwarders: Forwarder[];
@@ -110,4 +110,6 @@ export interface History {
   readings?: Reading[];
   buckets?: WireBucket[];
   gaps?: Gap[];
+  /** The newest of the span alone: there are more than one answer holds. */
+  truncated?: boolean;
 }

@@ -64,10 +64,18 @@ test("the day is named when it isn't today", () => {
 });
 
 test("names become titles", () => {
-  assert.equal(title("cpu_temperature"), "Cpu temperature");
+  assert.equal(title("load_1m"), "Load 1m");
   assert.equal(title("x-1"), "X 1");
 });
 
 test("an axis has as many decimals as its step", () => {
   assert.deepEqual([1, 2.5, 0.5, 0.25, 0.001, 500, 1e-12].map(stepDecimals), [0, 1, 1, 2, 3, 0, 8]);
+});
+
+test("the noise of a sum isn't a digit", () => {
+  assert.equal(sharedDecimals([0.1 + 0.2, 0.42000000000000004]), 2);
+});
+
+test("acronyms are known", () => {
+  assert.deepEqual(["cpu_temperature", "soil_ph", "co2", "door"].map(title), ["CPU temperature", "Soil pH", "CO₂", "Door"]);
 });

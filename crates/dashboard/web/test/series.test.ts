@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BUCKETS_MAX, coarsen, columns, fromWire, join, Series, summary, usualInterval, type Bucket } from "../src/series";
+import { BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, Series, summary, usualInterval, type Bucket } from "../src/series";
 
 const SPAN = 600_000; // so that a bucket is a second wide
 const bucket = (time: number, value: number, count = 1): Bucket => ({ time, min: value, mean: value, max: value, count, bad: 0 });
@@ -99,4 +99,11 @@ test("the summary is of what is shown", () => {
 test("the usual interval is the median", () => {
   assert.equal(usualInterval([0, 1000, 2000, 9000].map((time) => bucket(time, 1))), 1000);
   assert.equal(usualInterval([]), 0);
+});
+
+test("a young chart begins where its data does, a minute wide at least", () => {
+  assert.equal(leftEdge(undefined, 1_000_000, 900_000), 100_000);
+  assert.equal(leftEdge(700_000, 1_000_000, 900_000), 700_000);
+  assert.equal(leftEdge(999_000, 1_000_000, 900_000), 940_000);
+  assert.equal(leftEdge(1000, 1_000_000, 900_000), 100_000);
 });

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { bytes, count, rate, shortSpan } from "../format";
-import { forwarderRate, rates, status } from "../state";
+import { forwarderRate, OWN, rates, status } from "../state";
 import { language, text } from "../text";
 import type { Forwarder, Status } from "../wire";
 import { at, Pill, why, type Tone } from "./words";
@@ -74,14 +74,16 @@ function Node({ tone, icon, name, word, flow, line, more }: NodeProps) {
   );
 }
 
-function Sensors({ status: { devices } }: { status: Status }) {
+function Sensors({ status }: { status: Status }) {
+  // The gateway watches itself as a device, but isn't a sensor.
+  const devices = status.devices.filter((device) => device.name !== OWN);
   const lost = devices.filter((device) => device.state === "lost");
   const opening = devices.filter((device) => device.state === "opening");
   const [first] = lost;
   let line = text.devicesFine(devices.length);
   if (devices.length === 0) line = text.noDevices;
   else if (lost.length === 1 && first) line = text.deviceLost(first.name, at(first.since), why(first.error));
-  else if (first) line = `${lost.map((device) => device.name).join(", ")}: ${why(first.error)}`;
+  else if (first) line = `${text.devicesLost(lost.length, devices.length)}: ${lost.map((device) => device.name).join(", ")}`;
   else if (opening.length) line = text.devicesOpening(opening.length);
   const tone: Tone = first ? "bad" : opening.length ? "warn" : devices.length ? "good" : "idle";
   const word = `${devices.length - lost.length - opening.length} / ${devices.length}`;

@@ -52,9 +52,9 @@ function Known({ channel }: { channel: ChannelModel }) {
           <Value channel={channel} reading={reading} />
           <p class="meta">
             {reading ? <Age time={reading.time} /> : text.noReading}
-            {reading && quality !== "good" && (
+            {reading && (
               <span class={`quality ${quality}`}>
-                {quality === "bad" ? text.qualityBad : text.qualityUncertain}
+                {quality === "good" ? text.qualityGood : quality === "bad" ? text.qualityBad : text.qualityUncertain}
                 {reading.reason ? `: ${why(reading.reason)}` : ""}
               </span>
             )}
@@ -186,7 +186,7 @@ function Timeline({ channel, trace, range }: { channel: ChannelModel; trace: Tra
     () =>
       whileVisible(canvas.current!, () => {
         const { from, to } = trace.window();
-        drawTimeline(canvas.current!, trace.data.current.steps, to, to - from);
+        drawTimeline(canvas.current!, trace.data.current.steps, from, to);
       }),
     [channel, range],
   );

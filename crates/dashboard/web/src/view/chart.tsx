@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { effect } from "@preact/signals";
 import { Chart } from "../chart";
 import { load } from "../history";
-import { coarsen, columns, fromWire, holesFromWire, BUCKETS_MAX } from "../series";
+import { coarsen, columns, fromWire, holesFromWire, leftEdge, BUCKETS_MAX } from "../series";
 import { connection, gatewayNow, generation, OVERVIEW_SPAN, type ChannelModel } from "../state";
 import { joinSteps } from "../steps";
 import { themeVersion } from "../theme";
@@ -49,7 +49,8 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
     };
     let drawn = "";
     let moved = 0;
-    const perPixel = () => OVERVIEW_SPAN / (element.clientWidth || 300);
+    let from = gatewayNow() - OVERVIEW_SPAN;
+    const perPixel = () => (gatewayNow() - from) / (element.clientWidth || 300);
     const stopDrawing = whileVisible(
       element,
       () => {
@@ -58,10 +59,11 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
         if (state === drawn && Math.abs(to - moved) < perPixel() / 2) return;
         drawn = state;
         moved = to;
-        if (canvas) return drawTimeline(canvas, channel.steps, to, OVERVIEW_SPAN);
-        chart!.resize();
         const { buckets, gaps } = channel.series;
-        chart!.show({ columns: columns(coarsen(buckets, PIXELS * perPixel()), gaps), holes: gaps, from: to - OVERVIEW_SPAN, to });
+        from = leftEdge(Math.min(buckets[0]?.time ?? to, channel.steps[0]?.time ?? to), to, OVERVIEW_SPAN);
+        if (canvas) return drawTimeline(canvas, channel.steps, from, to);
+        chart!.resize();
+        chart!.show({ columns: columns(coarsen(buckets, PIXELS * perPixel()), gaps), holes: gaps, from, to });
       },
       () => {
         seen = true;

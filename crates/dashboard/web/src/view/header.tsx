@@ -45,7 +45,7 @@ function Clock() {
     <span class="clock" title={text.gatewayClock}>
       <span class="uptime">{text.up(span(uptime))}</span>
       <time>{clock(language, now.value, now.value, true)}</time>
-      {!known.clock.synchronized && <span class="unset"> {text.clockUnset}</span>}
+      {!known.clock.set && <span class="unset"> {text.clockUnset}</span>}
     </span>
   );
 }

@@ -1,15 +1,12 @@
 import { useComputed } from "@preact/signals";
 import { title } from "../format";
-import { channels, now, OVERVIEW_SPAN, status, type ChannelModel } from "../state";
+import { channels, now, OVERVIEW_SPAN, OWN, status, type ChannelModel } from "../state";
 import { summary } from "../series";
 import { text } from "../text";
 import type { Device } from "../wire";
 import { Chain } from "./chain";
 import { Spark } from "./chart";
 import { Age, at, channelTitle, Pill, Value, valueText, why } from "./words";
-
-/** The gateway's own channels come last: they are about us, not about the world. */
-const OWN = "gateway";
 
 export function Overview() {
   const groups = new Map<string, ChannelModel[]>();
@@ -19,14 +16,17 @@ export function Overview() {
     if (group) group.push(channel);
     else groups.set(device, [channel]);
   }
+  // The own channels come last: they are about us, not about the world.
   const names = [...groups.keys()].sort((a, b) => Number(a === OWN) - Number(b === OWN));
   return (
     <>
       <h1 class="sr">{text.overview}</h1>
       <Chain />
-      {names.map((name) => (
-        <Group key={name} name={name} channels={groups.get(name)!} />
-      ))}
+      <div class="groups">
+        {names.map((name) => (
+          <Group key={name} name={name} channels={groups.get(name)!} />
+        ))}
+      </div>
       {names.length === 0 && status.value && <p class="note">{text.noChannels}</p>}
     </>
   );
@@ -40,7 +40,7 @@ function Group({ name, channels: members }: { name: string; channels: ChannelMod
   const device = deviceOf(name);
   const lost = device?.state === "lost";
   return (
-    <section class={`group ${lost ? "lost" : ""}`} aria-labelledby={`device-${name}`}>
+    <section class={`group n${Math.min(members.length, 4)} ${lost ? "lost" : ""}`} aria-labelledby={`device-${name}`}>
       <div class="group-head">
         <h2 id={`device-${name}`}>{title(name)}</h2>
         {device && <span class="driver">{device.driver}</span>}

@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { clock } from "../format";
 import { load } from "../history";
-import { BUCKETS_MAX, fromWire, holesFromWire, Series, summary, type Bucket, type Hole } from "../series";
+import { BUCKETS_MAX, fromWire, holesFromWire, leftEdge, Series, summary, type Bucket, type Hole } from "../series";
 import { addStep, joinSteps, toStep, type Step } from "../steps";
 import { connection, gatewayNow, generation, now, type ChannelModel } from "../state";
 import { language, text } from "../text";
@@ -11,6 +11,7 @@ import type { Reading } from "../wire";
 import { channelTitle, valueText } from "./words";
 
 export const RANGES = ["15min", "1h", "6h", "24h", "7d", "30d"] as const;
+const SHORTEST = RANGES[0];
 export type RangeName = (typeof RANGES)[number];
 
 const SPANS: Record<RangeName, number> = {
@@ -48,8 +49,12 @@ export function useTrace(channel: ChannelModel, range: Range): Trace {
   const wanted = generation.value;
   const span = range.kind === "live" ? SPANS[range.name] : range.to - range.from;
   const window = () => {
-    const to = range.kind === "live" ? gatewayNow() : range.to;
-    return { from: to - span, to };
+    if (range.kind === "fixed") return { from: range.from, to: range.to };
+    const to = gatewayNow();
+    const { buckets, steps } = data.current;
+    // Who picks thirty days wants to see them all, also the blank ones.
+    if (range.name !== SHORTEST) return { from: to - span, to };
+    return { from: leftEdge(Math.min(buckets[0]?.time ?? to, steps[0]?.time ?? to), to, span), to };
   };
   const key = range.kind === "live" ? range.name : `${range.from} ${range.to}`;
 
@@ -88,6 +93,9 @@ export function useTrace(channel: ChannelModel, range: Range): Trace {
       } else {
         current.steps = joinSteps(history.readings ?? [], current.steps);
         current.gaps = holesFromWire(history.gaps);
+        const first = current.steps[0];
+        // Said, not hidden: before this there is more than one answer holds.
+        if (history.truncated && first) current.gaps.unshift({ from: window().from, to: first.time, reason: text.tooMany });
       }
       current.version += 1;
       setError(null);

@@ -1,12 +1,10 @@
 // Small pieces that several views show.
 
 import type { ComponentChildren } from "preact";
-import { bytes, clock, number, shortSpan } from "../format";
-import { parseTime } from "../format";
+import { bytes, clock, number, parseTime, shortSpan, span, title } from "../format";
 import { now, type ChannelModel } from "../state";
 import { language, reason, text } from "../text";
 import { isBytes, pretty } from "../units";
-import { title } from "../format";
 import type { Reading } from "../wire";
 
 export type Tone = "good" | "warn" | "bad" | "idle";
@@ -32,6 +30,8 @@ export function valueParts(channel: ChannelModel, value: Reading["value"]): [str
   if (value === null) return [text.noValue, ""];
   if (typeof value === "boolean") return [value ? text.on : text.off, ""];
   if (typeof value === "string") return [value, ""];
+  // So many seconds are hours to a person.
+  if (channel.spec.unit === "s" && Math.abs(value) >= 600) return [span(value * 1000), ""];
   if (isBytes(channel.spec.unit)) return bytes(language, value);
   return [number(language, value, channel.digits), pretty(channel.spec.unit)];
 }
