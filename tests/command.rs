@@ -115,7 +115,7 @@ fn handshake_fails_with_a_reason_where_nobody_is() {
     let url = format!("ws://127.0.0.1:{}/mqtt", free_port());
     let output = tidemill(&["handshake", &url]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("refused"), "{}", err(&output));
+    assert!(err(&output).contains("refuse"), "{}", err(&output));
 }
 
 #[test]
@@ -126,7 +126,8 @@ fn status_and_watch_tell_of_the_running_gateway() {
     assert_eq!(status.status.code(), Some(0), "{}", err(&status));
     let status: Value = serde_json::from_slice(&status.stdout).expect("one JSON object");
     assert_eq!(status["gateway"], "greenhouse");
-    assert_eq!(status["devices"][0]["name"], "tide");
+    let devices = status["devices"].as_array().unwrap();
+    assert!(devices.iter().any(|device| device["name"] == "tide"), "{status}");
     assert_eq!(status["store"]["path"], home.db().to_str().unwrap());
     let text = home.command(&["status"]);
     assert!(out(&text).contains("greenhouse") && out(&text).contains("tide"), "{}", out(&text));

@@ -33,7 +33,7 @@ fn a_killed_gateway_loses_nothing_older_than_100_ms() {
         values.start += lines;
 
         let rows = home.sqlite(&format!(
-            "select cast(value as integer) from readings where channel = 'weather/n' \
+            "select cast(value as integer) from readings where channel = 'n' \
              and value >= {first} order by seq"
         ));
         let stored: HashSet<u64> = rows.iter().map(|row| row.parse().unwrap()).collect();
@@ -70,7 +70,7 @@ fn across_kills_every_name_is_unique_and_everything_stored_is_forwarded() {
 
     let gateway = home.start();
     let stored: u64 = home
-        .sqlite("select count(*) from readings where channel = 'weather/n' and quality = 'good'")
+        .sqlite("select count(*) from readings where channel = 'n' and quality = 'good'")
         .concat()
         .parse()
         .unwrap();
@@ -129,7 +129,7 @@ fn a_stop_is_soon_even_when_the_broker_is_away_and_the_sensor_busy() {
     let began = std::time::Instant::now();
     gateway.stop();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    let rows = home.sqlite("select count(*) from readings where channel = 'weather/n'").concat();
+    let rows = home.sqlite("select count(*) from readings where channel = 'n'").concat();
     assert!(rows.parse::<u64>().unwrap() >= 4_000, "what was read is stored: {rows}");
 }
 

@@ -10,7 +10,7 @@ fn every_line_is_a_row_that_sqlite3_reads_while_the_service_runs() {
     let gateway = home.start();
     port.opened();
     port.count(0..2_000);
-    let where_n = "from readings where device = 'weather' and channel = 'weather/n'";
+    let where_n = "from readings where device = 'weather' and channel = 'n'";
     let count = || home.sqlite(&format!("select count(*) {where_n}")).concat();
     eventually("all lines are rows", || (count() == "2000").then_some(()));
 
@@ -24,7 +24,7 @@ fn every_line_is_a_row_that_sqlite3_reads_while_the_service_runs() {
     let columns: Vec<&str> = row[0].split('|').collect();
     assert_eq!(columns[0], "integer");
     assert!(columns[1].ends_with('Z') && columns[1].starts_with("20"), "{}", columns[1]);
-    assert_eq!(columns[2..4], ["weather", "weather/n"]);
+    assert_eq!(columns[2..4], ["weather", "n"]);
     assert_eq!(columns[4].parse::<f64>().unwrap(), 0.0);
     assert_eq!(columns[5..], ["Cel", "good", "1"]);
     assert_eq!(home.sqlite("select count(*) from gaps"), ["0"]);

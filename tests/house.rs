@@ -23,7 +23,6 @@ const HEAVY: &[(&str, &str)] = &[
     ("jiff", "reading"),
     ("rppal", "device"),
     ("rumqttc", "forward"),
-    ("rustls", "forward"),
     ("sd-notify", "tidemill"),
     ("sqlx", "store"),
     ("tokio-serial", "device"),

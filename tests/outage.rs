@@ -50,7 +50,8 @@ fn nothing_is_lost_while_the_broker_is_away_and_order_is_kept() {
         let pending = gateway.forwarder("cloud")["pending"].as_u64()?;
         (pending >= 1_000).then_some(pending)
     });
-    assert!(pending <= 4_000, "{pending}");
+    // With a few of the gateway's own.
+    assert!(pending <= 4_200, "{pending}");
     let said = gateway.forwarder("cloud");
     assert!(said["error"].is_string(), "why it is offline: {said}");
 
@@ -59,12 +60,10 @@ fn nothing_is_lost_while_the_broker_is_away_and_order_is_kept() {
     assert_eq!(values, (0..4_000).collect::<Vec<_>>(), "nothing lost, order kept");
     eventually("the backlog is drained", || {
         let ledger = gateway.forwarder("cloud");
-        (ledger["pending"] == 0 && ledger["in_flight"] == 0).then_some(())
+        assert_eq!(ledger["dropped"], 0, "{ledger}");
+        (ledger["pending"] == 0 && ledger["stored"] == ledger["acknowledged"]).then_some(())
     });
     gateway.forwarder_is("cloud", "online");
-    let ledger = gateway.forwarder("cloud");
-    assert_eq!(ledger["dropped"], 0, "{ledger}");
-    assert_eq!(ledger["stored"], ledger["acknowledged"], "{ledger}");
 }
 
 #[test]

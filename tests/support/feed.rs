@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -12,6 +13,8 @@ use super::PATIENCE;
 /// A client of `/api/v1/live`, such as a browser or a script.
 pub(crate) struct Feed {
     socket: WebSocket<TcpStream>,
+    /// Readings of the last frame that nobody has asked for yet.
+    readings: VecDeque<Value>,
     /// What the server answered to the opening handshake.
     pub(crate) response: Response,
 }
@@ -37,7 +40,7 @@ impl Feed {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         match tungstenite::client(request, stream) {
-            Ok((socket, response)) => Ok(Feed { socket, response }),
+            Ok((socket, response)) => Ok(Feed { socket, readings: VecDeque::new(), response }),
             Err(HandshakeError::Failure(tungstenite::Error::Http(refused))) => {
                 Err(refused.status().as_u16())
             }
@@ -75,12 +78,13 @@ impl Feed {
     pub(crate) fn reading(&mut self, channel: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let frame = self.next();
-            let readings = frame["readings"].as_array().cloned().unwrap_or_default();
-            let found = readings.into_iter().find(|r| r["channel"] == channel && wanted(r));
-            if let Some(found) = found {
-                return found;
+            while let Some(reading) = self.readings.pop_front() {
+                if reading["channel"] == channel && wanted(&reading) {
+                    return reading;
+                }
             }
+            let frame = self.next();
+            self.readings.extend(frame["readings"].as_array().into_iter().flatten().cloned());
         }
         panic!("no such reading of {channel} within {PATIENCE:?}");
     }
