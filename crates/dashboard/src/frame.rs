@@ -233,6 +233,7 @@ mod tests {
         expect![[r#"
             {
               "clock": {
+                "set": false,
                 "synchronized": false
               },
               "devices": [

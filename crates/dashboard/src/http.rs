@@ -58,9 +58,11 @@ const HEADERS_MAX: usize = 64;
 /// megabytes: then a slow client would see old readings rather than skip them.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// How patient a connection is.
+/// How many connections there may be, and how patient they are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// Connections in all, but for the control socket's.
+    pub(crate) connections: usize,
     /// The whole head of a request, and a TLS handshake, has to come within
     /// this; also the next one on the same connection.
     pub(crate) head: Duration,
@@ -76,6 +78,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            connections: CONNECTIONS_MAX,
             head: Duration::from_secs(5),
             answer: Duration::from_secs(20),
             write: Duration::from_secs(20),
@@ -138,7 +141,7 @@ pub(crate) async fn serve_within(
         limits,
         tls,
         stop: stop.clone(),
-        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        places: Arc::new(Semaphore::new(limits.connections)),
         control_places: Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX)),
         addresses: Arc::default(),
     });

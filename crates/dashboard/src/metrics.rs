@@ -235,7 +235,7 @@ mod tests {
             version: "0.1.0".into(),
             epoch: "9f2c44e01a7b3d58".into(),
             started: since.clone(),
-            clock: Clock { synchronized: true },
+            clock: Clock { synchronized: true, set: true },
             devices: vec![DeviceStatus {
                 name: "weather".into(),
                 driver: "serial".into(),

@@ -35,6 +35,8 @@ pub struct Status {
 pub struct Clock {
     /// Whether the kernel says that it follows a time source.
     pub synchronized: bool,
+    /// Whether times can be trusted: it does, or nobody is going to set it.
+    pub set: bool,
 }
 
 /// How one device is.

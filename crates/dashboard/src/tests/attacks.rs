@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::support::{Client, Dashboard, LONG, open, quick};
+use super::support::{Client, Dashboard, LONG, open, quick, talk};
 use crate::Config;
 use crate::http::Limits;
 
@@ -74,6 +74,27 @@ async fn the_page_answers_while_hundreds_of_connections_hang() {
     let start = Instant::now();
     assert_eq!(dashboard.get("/").await.status, 200);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn beyond_the_limit_connections_are_closed_at_once() {
+    let limits = Limits { connections: 3, head: LONG, ..quick() };
+    let dashboard = Dashboard::with(Config::default(), limits).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(dashboard.feed().await);
+    }
+    assert!(closed(&mut dashboard.connect().await).await < Duration::from_secs(5));
+    // The control socket has places of its own.
+    let control = UnixStream::connect(&dashboard.control).await.unwrap();
+    let head = "GET /healthz HTTP/1.1\r\nHost: tidemill\r\nConnection: close\r\n";
+    assert_eq!(talk(control, head).await.status, 200);
+    held.pop();
+    while dashboard.hub.clients() > 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(dashboard.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 pub(super) fn quick() -> Limits {
     let ms = Duration::from_millis;
     let feed = Patience { ping: ms(200), silence: ms(1500), write: ms(1500), close: ms(500) };
-    Limits { head: ms(500), answer: LONG, write: ms(1500), grace: ms(2000), feed }
+    Limits { connections: 100, head: ms(500), answer: LONG, write: ms(1500), grace: ms(2000), feed }
 }
 
 pub(super) struct Dashboard {
