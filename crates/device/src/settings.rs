@@ -191,6 +191,9 @@ fn listed(names: &[String]) -> String {
 
 /// serde's words for types and values, in those of the file.
 fn plain(message: &str) -> String {
+    if message == "invalid socket address syntax" {
+        return "expected an address and a port such as 0.0.0.0:8080".to_owned();
+    }
     let Some((found, expected)) = message
         .strip_prefix("invalid type: ")
         .or_else(|| message.strip_prefix("invalid value: "))
@@ -212,6 +215,7 @@ fn plain(message: &str) -> String {
 fn expectation(expected: &str) -> Cow<'_, str> {
     Cow::Borrowed(match expected {
         "a duration" => "a duration such as 250ms, 1s, 15min, 30d",
+        "parsable string" => "a size such as 64MiB, 2GiB",
         "u8" => "a whole number from 0 to 255",
         "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",

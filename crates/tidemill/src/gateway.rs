@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashboard::LinkState;
+use dashboard::{ForwarderStatus, LinkState, Status};
 use reading::{Channel, ChannelSpec, Datum, InvalidName, Kind, Reading, Timestamp, Unit, Value};
 use tokio::sync::mpsc;
 use tokio::time::{self, MissedTickBehavior};
@@ -19,29 +19,26 @@ pub(crate) const DEVICE: &str = "gateway";
 const POLL: Duration = Duration::from_secs(10);
 
 /// One quantity: its name, unit, label, and how it is read.
-type Quantity = (&'static str, Kind, &'static str, &'static str, fn(&Figures) -> Option<Datum>);
-
-/// What the quantities are read from.
-struct Figures {
-    status: dashboard::Status,
-}
+type Quantity = (&'static str, Kind, &'static str, &'static str, fn(&Status) -> Option<Datum>);
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
 const QUANTITIES: &[Quantity] = &[
-    ("uptime", Kind::Number, "s", "Uptime", |f| Datum::number(f.status.uptime_s as f64)),
-    ("lost", Kind::Number, "1", "Readings lost", |f| Datum::number(f.status.ledger.dropped as f64)),
-    ("store_size", Kind::Number, "By", "Store size", |f| Datum::number(f.status.store.size as f64)),
-    ("bytes_written", Kind::Number, "By", "Bytes written", |f| {
-        Datum::number(f.status.store.bytes_written as f64)
+    ("uptime", Kind::Number, "s", "Uptime", |status| Datum::number(status.uptime_s as f64)),
+    ("lost", Kind::Number, "1", "Readings lost", |status| {
+        Datum::number(status.ledger.dropped as f64)
     }),
-    ("clock_set", Kind::Boolean, "", "Clock set", |f| {
-        Some(Datum::Boolean(f.status.clock.synchronized))
+    ("store_size", Kind::Number, "By", "Store size", |status| {
+        Datum::number(status.store.size as f64)
     }),
+    ("bytes_written", Kind::Number, "By", "Bytes written", |status| {
+        Datum::number(status.store.bytes_written as f64)
+    }),
+    ("clock_set", Kind::Boolean, "", "Clock set", |status| Some(Datum::Boolean(status.clock.set))),
 ];
 
 /// Two quantities for each forwarder.
 #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
-fn of_forwarder(forwarder: &dashboard::ForwarderStatus) -> [(String, Datum); 2] {
+fn of_forwarder(forwarder: &ForwarderStatus) -> [(String, Datum); 2] {
     [
         (format!("backlog_{}", forwarder.name), Datum::Number(forwarder.pending as f64)),
         (format!("link_{}", forwarder.name), Datum::Boolean(forwarder.state == LinkState::Online)),
@@ -96,7 +93,9 @@ impl Gateway {
         let mut ticks = time::interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            if batches.send(self.read()?).await.is_err() {
+            let readings = self.read()?;
+            self.observed.own(readings.len());
+            if batches.send(readings).await.is_err() {
                 break;
             }
         }
@@ -104,12 +103,12 @@ impl Gateway {
     }
 
     fn read(&self) -> Result<Vec<Reading>, InvalidName> {
-        let figures = Figures { status: self.observed.status() };
+        let status = self.observed.status();
         let at = Timestamp::now();
         let own = QUANTITIES
             .iter()
-            .filter_map(|(name, .., read)| Some(((*name).to_owned(), read(&figures)?)));
-        let theirs = figures.status.forwarders.iter().flat_map(of_forwarder);
+            .filter_map(|(name, .., read)| Some(((*name).to_owned(), read(&status)?)));
+        let theirs = status.forwarders.iter().flat_map(of_forwarder);
         own.chain(theirs)
             .map(|(name, datum)| {
                 let channel = Channel::new(DEVICE, &name)?;

@@ -1,8 +1,8 @@
 //! What is watched of every part, and the status it amounts to.
 
-use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use dashboard::{Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
+use dashboard::{DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
 use device::Health;
 use forward::Link;
 use reading::{ChannelSpec, Timestamp};
@@ -11,10 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::{VERSION, gateway};
-
-/// systemd-timesyncd makes this file when the clock has been set.
-const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+use crate::{VERSION, clock, gateway};
 
 /// Every part that can say how it is.
 pub(crate) struct Observed {
@@ -25,6 +22,8 @@ pub(crate) struct Observed {
     devices: Vec<(Device, watch::Receiver<Health>)>,
     forwarders: Vec<(Forwarder, watch::Receiver<Link>)>,
     own_channels: Vec<String>,
+    /// How often the gateway has read itself, all channels counted.
+    own_readings: AtomicU64,
 }
 
 /// What doesn't change of a device.
@@ -55,12 +54,18 @@ impl Observed {
             devices: Vec::new(),
             forwarders: Vec::new(),
             own_channels: names(&config.own_channels()),
+            own_readings: AtomicU64::new(0),
         }
     }
 
     /// Watches a device.
     pub(crate) fn device(&mut self, device: Device, health: watch::Receiver<Health>) {
         self.devices.push((device, health));
+    }
+
+    /// The gateway has read itself.
+    pub(crate) fn own(&self, readings: usize) {
+        self.own_readings.fetch_add(readings as u64, Ordering::Relaxed);
     }
 
     /// Watches a forwarder.
@@ -82,7 +87,7 @@ impl Observed {
             state: DeviceState::Ok,
             since: self.started.to_string(),
             error: None,
-            readings: 0,
+            readings: self.own_readings.load(Ordering::Relaxed),
             bad: 0,
             channels: self.own_channels.clone(),
         };
@@ -93,7 +98,7 @@ impl Observed {
             time: Timestamp::now().to_string(),
             started: self.started.to_string(),
             uptime_s: self.since.elapsed().as_secs(),
-            clock: Clock { synchronized: Path::new(SYNCHRONIZED).exists() },
+            clock: clock::state(),
             devices: devices.chain([own]).collect(),
             forwarders: forwarders.collect(),
             ledger: Ledger { read: store.read, stored: store.stored, dropped: store.dropped },

@@ -42,8 +42,8 @@ fn text(status: &Status) -> String {
     let Status { gateway, version, epoch, store, ledger, .. } = status;
     let up = duration(status.uptime_s);
     line(format_args!("{gateway}  tidemill {version}, up {up}, epoch {epoch}"));
-    if !status.clock.synchronized {
-        line(format_args!("clock      not known to be set"));
+    if !status.clock.set {
+        line(format_args!("clock      NOT SET YET: times may be wrong"));
     }
     let (size, max) = (size(store.size), size(store.max_size));
     line(format_args!(
@@ -166,6 +166,14 @@ mod tests {
             }],
             ..Status::default()
         };
-        expect_test::expect![[""]].assert_eq(&text(&status));
+        expect_test::expect![[r#"
+            greenhouse  tidemill 0.1.0, up 3 d 4 h, epoch 9f2c44e01a7b3d58
+            clock      NOT SET YET: times may be wrong
+            store      250 readings, 12.0 MiB of 2.0 GiB, /var/lib/tidemill/tidemill.db
+            ledger     251 read = 250 stored + 1 dropped (balanced)
+            forwarder  cloud  OFFLINE for 20 min 0 s: connection refused
+                       250 stored = 200 acknowledged + 50 pending + 0 dropped, to wss://broker.example.com/mqtt
+            device     weather (serial)  LOST for 2 min 3 s, 251 readings, 2 bad: /dev/ttyUSB0: no such device
+        "#]].assert_eq(&text(&status));
     }
 }

@@ -292,19 +292,4 @@ fn schema_of<T: JsonSchema>() -> serde_json::Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_name_becomes_a_gateway_id() {
-        for (host, id) in [
-            ("greenhouse\n", "greenhouse"),
-            ("Pi.local", "pi"),
-            ("-x y", "x-y"),
-            ("", "tidemill"),
-            ("ä", "tidemill"),
-        ] {
-            assert_eq!(name_of(host), id, "{host:?}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,99 @@
+//! Whether the system clock can be trusted. Many boards have no clock that runs
+//! without power: until a time service has set it, it shows 1970, or the time
+//! of the last shutdown.
+
+use std::fs;
+use std::path::Path;
+
+use dashboard::Clock;
+use reading::Timestamp;
+
+/// Seconds since 1970 when this binary was built.
+const BUILT: &str = env!("TIDEMILL_BUILT");
+
+/// systemd-timesyncd makes the folder when it starts and the file when it has
+/// set the clock; chrony makes its folder when it starts.
+const TIMESYNCD: &str = "/run/systemd/timesync";
+const TIMESYNCD_DONE: &str = "/run/systemd/timesync/synchronized";
+const CHRONY: &str = "/run/chrony";
+
+/// What tells how the clock is.
+#[derive(Clone, Copy, Debug)]
+struct Signs {
+    /// The kernel says that the clock follows a time source.
+    kernel: bool,
+    /// It shows a time before this binary was made.
+    before_build: bool,
+    /// The board has a clock that runs without power.
+    rtc: bool,
+    /// A time service runs and will set the clock.
+    service: bool,
+    /// It says that it has.
+    done: bool,
+}
+
+/// How the clock is now.
+pub(crate) fn state() -> Clock {
+    let built: i64 = BUILT.parse().unwrap_or(0);
+    let rtc = fs::read_dir("/sys/class/rtc").is_ok_and(|mut clocks| clocks.next().is_some());
+    judge(Signs {
+        kernel: kernel_follows(),
+        before_build: Timestamp::now() < Timestamp::from_micros(built * 1_000_000),
+        rtc,
+        service: Path::new(TIMESYNCD).exists() || Path::new(CHRONY).exists(),
+        done: Path::new(TIMESYNCD_DONE).exists(),
+    })
+}
+
+/// A clock that nobody is going to set is as right as it will ever be; waiting
+/// for it would only hold readings back.
+fn judge(signs: Signs) -> Clock {
+    let synchronized = signs.kernel || signs.done;
+    let set = !signs.before_build && (synchronized || signs.rtc || !signs.service);
+    Clock { synchronized, set }
+}
+
+/// Asks the kernel, which unlearns it 16 s of error bound after the last
+/// correction: adjtimex(2).
+fn kernel_follows() -> bool {
+    let mut timex = libc::timex { modes: 0, ..empty() };
+    #[expect(unsafe_code, reason = "no safe crate asks this; it reads into a struct of ours")]
+    // SAFETY: the pointer is to a whole `timex` that outlives the call, and with
+    // `modes` 0 nothing is changed.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    state >= 0 && timex.status & libc::STA_UNSYNC == 0
+}
+
+fn empty() -> libc::timex {
+    #[expect(unsafe_code, reason = "the struct has private padding")]
+    // SAFETY: `timex` is integers and padding, for which zero is a value.
+    unsafe {
+        std::mem::zeroed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Signs =
+        Signs { kernel: false, before_build: false, rtc: false, service: false, done: false };
+
+    #[test]
+    fn a_clock_is_set_unless_somebody_is_still_going_to_set_it() {
+        let set = |signs| judge(signs).set;
+        assert!(set(PLAIN), "nobody will set it");
+        assert!(!set(Signs { service: true, ..PLAIN }), "timesyncd hasn't yet");
+        assert!(set(Signs { service: true, done: true, ..PLAIN }));
+        assert!(set(Signs { service: true, kernel: true, ..PLAIN }));
+        assert!(set(Signs { service: true, rtc: true, ..PLAIN }));
+        assert!(!set(Signs { before_build: true, ..PLAIN }), "1970");
+        assert!(!set(Signs { before_build: true, rtc: true, done: true, ..PLAIN }));
+    }
+
+    #[test]
+    fn the_kernel_answers() {
+        let clock = state();
+        assert!(clock.set || !clock.synchronized, "{clock:?}");
+    }
+}
