@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError, SubProtocolError};
 use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
 use tokio_tungstenite::tungstenite::http::{self, StatusCode};
@@ -45,7 +46,7 @@ pub(crate) enum Error {
     TlsSettings(#[from] tls::Error),
     #[error("TLS: {0:?} is not a name that a certificate can hold")]
     TlsName(String),
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", tls::explained(.0))]
     Tls(io::Error),
     #[error("WebSocket: {0}")]
     WebSocket(String),
@@ -55,17 +56,18 @@ pub(crate) enum Error {
 
 /// All the steps, within the configured time.
 pub(crate) async fn connect(config: &Config, endpoint: &Endpoint) -> Result<Transport, Error> {
+    let files = Files {
+        ca: config.ca.as_deref(),
+        cert: config.cert.as_deref(),
+        key: config.key.as_deref(),
+    };
+    // Before the network: a wrong certificate is no reason to disturb a broker.
+    let connector = endpoint.tls.then(|| tls::connector(&files, endpoint.websocket)).transpose()?;
     let all = async {
         let tcp = tcp(endpoint).await?;
-        let stream: Stream = if endpoint.tls {
-            let files = Files {
-                ca: config.ca.as_deref(),
-                cert: config.cert.as_deref(),
-                key: config.key.as_deref(),
-            };
-            tls(endpoint, tcp, &files).await?
-        } else {
-            Box::new(tcp)
+        let stream: Stream = match &connector {
+            Some(connector) => tls(endpoint, tcp, connector).await?,
+            None => Box::new(tcp),
         };
         if endpoint.websocket {
             let largest = usize::try_from(config.max_packet.as_u64()).unwrap_or(usize::MAX);
@@ -116,11 +118,10 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
 pub(crate) async fn tls(
     endpoint: &Endpoint,
     tcp: TcpStream,
-    files: &Files<'_>,
+    connector: &TlsConnector,
 ) -> Result<Stream, Error> {
     let name = ServerName::try_from(endpoint.host.clone())
         .map_err(|_| Error::TlsName(endpoint.host.clone()))?;
-    let connector = tls::connector(files, endpoint.websocket)?;
     let stream = connector.connect(name, tcp).await.map_err(Error::Tls)?;
     Ok(Box::new(stream))
 }
@@ -191,7 +192,10 @@ fn refusal(error: &WsError, config: &Config) -> String {
         WsError::Protocol(ProtocolError::HandshakeIncomplete) => {
             "the server closed the connection during the handshake: is it a WebSocket?".to_owned()
         }
-        WsError::Io(error) => format!("the connection broke during the handshake: {error}"),
+        WsError::Io(error) => {
+            let why = tls::explained(error);
+            format!("the connection broke during the handshake ({why}): is it a WebSocket?")
+        }
         other => other.to_string(),
     }
 }

@@ -77,6 +77,8 @@ struct Connection {
     stuck_since: Instant,
     /// Whether the log may hold something after what was looked at.
     more: bool,
+    /// The store has closed: nothing more will come from it.
+    closed: bool,
     phase: Phase,
 }
 
@@ -139,6 +141,7 @@ impl Forwarder {
             out,
             stuck_since: now,
             more: true,
+            closed: false,
             phase: Phase::Running,
         };
         self.outbox.restart(self.cursor.position());
@@ -167,16 +170,16 @@ impl Forwarder {
             self.count(connection, 0);
             let running = connection.phase == Phase::Running;
             let wants = running && connection.session.is_open() && self.outbox.wants();
+            let waits = wants && !connection.more && !connection.closed;
             let deadline = connection.deadline(self.config.ack_timeout);
             let reading = connection.out.len() < ANSWERS_MAX || !connection.transport.is_idle();
             tokio::select! {
                 event = connection.transport.next(&mut connection.received), if reading => {
                     self.happened(event?, connection)?;
                 }
-                open = self.cursor.wait(self.outbox.looked()), if wants && !connection.more => {
-                    // A store that has closed has nothing more for us; what is
-                    // in flight is still acknowledged.
-                    if open { connection.more = true } else { stop.cancelled().await }
+                open = self.cursor.wait(self.outbox.looked()), if waits => {
+                    connection.more = open;
+                    connection.closed = !open;
                 }
                 () = time::sleep_until(deadline) => {
                     if connection.is_stuck(self.config.ack_timeout) {
@@ -216,14 +219,14 @@ impl Forwarder {
 
     fn happened(&mut self, event: Event, connection: &mut Connection) -> Result<(), Error> {
         let now = Instant::now();
-        connection.stuck_since = now;
         if event == Event::Sent {
+            connection.stuck_since = now;
             return Ok(());
         }
         let was_open = connection.session.is_open();
         let mut progress = Progress::default();
         let Connection { session, received, out, .. } = connection;
-        let result = session.receive(received, &mut progress, out);
+        let result = session.receive(received, now, &mut progress, out);
         // What came before a fault is acknowledged all the same.
         if let Some(through) = progress.through {
             self.cursor.acknowledge(through);

@@ -15,8 +15,9 @@ use crate::{Config, Format, Gateway, payload};
 /// enough that reading them costs less than sending them.
 pub(crate) const FETCH_MAX: usize = 1_000;
 /// A senml pack is no longer than this, whatever the broker allows: what is lost
-/// with a connection is sent again whole.
-const PACK_MAX: usize = 32 * 1024;
+/// with a connection is sent again whole, and some brokers take no more (with
+/// its topic it fits Cumulocity's 16,184 bytes).
+const PACK_MAX: usize = 15_000;
 /// A first guess at a record of a pack, bytes.
 const RECORD_GUESS: usize = 110;
 

@@ -49,6 +49,9 @@ pub(crate) struct Session {
     wrote: Instant,
     /// When a ping was written that isn't answered yet.
     pinged: Option<Instant>,
+    /// When any packet came: proof that the link is alive, even while the answer
+    /// to a ping is behind a long queue.
+    heard: Instant,
     /// What the broker refused that carries no reading: told, not fatal.
     complaint: Option<String>,
 }
@@ -56,8 +59,11 @@ pub(crate) struct Session {
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Lost {
-    #[error(transparent)]
+    #[error("the broker sent what is {0}")]
     Malformed(#[from] Malformed),
+    /// No broker, before it ever was one.
+    #[error("what answers there isn't MQTT: if it is a WebSocket, use ws:// or wss://")]
+    NotMqtt,
     /// CONNACK.
     #[error("the broker lets nobody in: {0}")]
     Refused(String),
@@ -99,6 +105,7 @@ impl Session {
             begun: now,
             wrote: now,
             pinged: None,
+            heard: now,
             complaint: None,
         }
     }
@@ -109,21 +116,28 @@ impl Session {
     pub(crate) fn receive(
         &mut self,
         received: &mut BytesMut,
+        now: Instant,
         progress: &mut Progress,
         out: &mut BytesMut,
     ) -> Result<(), Lost> {
-        while let Some(packet) = self.codec.decode(received)? {
-            self.packet(packet, progress, out)?;
+        loop {
+            match self.codec.decode(received) {
+                Ok(Some(packet)) => self.packet(packet, now, progress, out)?,
+                Ok(None) => return Ok(()),
+                Err(error) if self.is_open() => return Err(error.into()),
+                Err(_) => return Err(Lost::NotMqtt),
+            }
         }
-        Ok(())
     }
 
     fn packet(
         &mut self,
         packet: Incoming,
+        now: Instant,
         progress: &mut Progress,
         out: &mut BytesMut,
     ) -> Result<(), Lost> {
+        self.heard = now;
         if self.open.is_none() {
             return match packet {
                 Incoming::Connack(ack) => self.admitted(ack),
@@ -135,13 +149,13 @@ impl Session {
             Incoming::Connack(_) => return Err(Lost::Protocol("it sent CONNACK twice")),
             Incoming::Puback { id, refused: None } => {
                 // Doubled or invented ones are the broker's affair.
-                let _: Known = self.window.acknowledge(id, progress);
+                let _: Known = self.window.acknowledge(id, now, progress);
             }
             Incoming::Puback { id, refused: Some(reason) } => match self.window.through(id) {
                 Some(Some(_)) => return Err(Lost::PublishRefused(reason)),
                 Some(None) => {
                     self.complaint = Some(format!("the broker refuses status or info: {reason}"));
-                    let _: Known = self.window.acknowledge(id, progress);
+                    let _: Known = self.window.acknowledge(id, now, progress);
                 }
                 None => (),
             },
@@ -228,7 +242,7 @@ impl Session {
 
     /// Pings when it is time to, and tells what is overdue.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), Lost> {
-        let late = |since: Instant| now >= since + self.ack_timeout;
+        let late = |since: Instant| now >= since.max(self.heard) + self.ack_timeout;
         if !self.is_open() {
             return if late(self.begun) { Err(Lost::Silent(self.ack_timeout)) } else { Ok(()) };
         }
@@ -252,7 +266,7 @@ impl Session {
             return self.begun + self.ack_timeout;
         }
         let answer = match self.pinged {
-            Some(pinged) => pinged + self.ack_timeout,
+            Some(pinged) => pinged.max(self.heard) + self.ack_timeout,
             None => self.wrote + self.keep_alive,
         };
         self.window.deadline(self.ack_timeout).map_or(answer, |acked| acked.min(answer))
@@ -283,6 +297,8 @@ pub(crate) struct Message<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::codec::written;
 
@@ -312,7 +328,8 @@ mod tests {
     /// What moved, and what is to be sent.
     fn receive(session: &mut Session, bytes: &[u8]) -> Result<(Progress, BytesMut), Lost> {
         let (mut progress, mut out) = (Progress::default(), BytesMut::new());
-        session.receive(&mut BytesMut::from(bytes), &mut progress, &mut out)?;
+        let now = session.begun;
+        session.receive(&mut BytesMut::from(bytes), now, &mut progress, &mut out)?;
         Ok((progress, out))
     }
 
@@ -374,7 +391,7 @@ mod tests {
         publish(&mut session, 42, now);
         let mut progress = Progress::default();
         let mut bytes = BytesMut::from(&[0x40, 2, 0, u8::try_from(id).unwrap(), 0xFF, 0][..]);
-        let lost = session.receive(&mut bytes, &mut progress, &mut BytesMut::new());
+        let lost = session.receive(&mut bytes, now, &mut progress, &mut BytesMut::new());
         assert!(matches!(lost, Err(Lost::Malformed(_))), "{lost:?}");
         assert_eq!(progress, Progress { through: Some(Seq(41)), readings: 1 });
     }
@@ -399,12 +416,72 @@ mod tests {
         assert!(out.is_empty());
         assert_eq!(session.tick(due, &mut out), Ok(()));
         assert_eq!((&out[..], session.deadline()), (&[0xC0, 0][..], due + ACK));
-        // Sending doesn't put it off: only the broker's word counts.
-        publish(&mut session, 1, due + Duration::from_secs(1));
-        let _ = receive(&mut session, &[0x40, 2, 0, 1]).unwrap();
+        // Sending doesn't put it off: only the broker's word does.
+        let later = due + Duration::from_secs(5);
+        publish(&mut session, 1, later);
         assert_eq!(session.tick(due + ACK, &mut out), Err(Lost::Silent(ACK)));
-        let _ = receive(&mut session, &[0xD0, 0]).unwrap();
+        let mut progress = Progress::default();
+        let mut bytes = BytesMut::from(&[0x40, 2, 0, 1][..]);
+        assert_eq!(session.receive(&mut bytes, later, &mut progress, &mut out), Ok(()));
         assert_eq!(session.tick(due + ACK, &mut out), Ok(()));
+        assert_eq!(session.tick(later + ACK, &mut out), Err(Lost::Silent(ACK)));
+        let _ = receive(&mut session, &[0xD0, 0]).unwrap();
+        assert_eq!(session.tick(later + ACK, &mut out), Ok(()));
+    }
+
+    /// A window of large messages over a thin link takes longer than the
+    /// timeout, and is no fault as long as it gets on.
+    #[test]
+    fn a_slow_link_that_gets_on_is_kept() {
+        let (mut session, now) = open();
+        for seq in 1..=5 {
+            publish(&mut session, seq, now);
+        }
+        let mut at = now;
+        for id in 1..=5 {
+            at += ACK - Duration::from_secs(1);
+            assert_eq!(session.tick(at, &mut BytesMut::new()), Ok(()));
+            let mut bytes = BytesMut::from(&[0x40, 2, 0, id][..]);
+            let mut progress = Progress::default();
+            let received = session.receive(&mut bytes, at, &mut progress, &mut BytesMut::new());
+            assert_eq!((received, progress.readings), (Ok(()), 1));
+        }
+        assert!(session.is_idle());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_broker_sends_the_cursor_stays_within_what_was_sent(
+            packets in proptest::collection::vec(
+                prop_oneof![
+                    (any::<u16>(), any::<bool>()).prop_map(|(id, near)| {
+                        let id = if near { id % 12 } else { id };
+                        [&[0x40, 2][..], &id.to_be_bytes()].concat()
+                    }),
+                    proptest::collection::vec(any::<u8>(), 0..40),
+                    Just(vec![0xD0, 0]),
+                ],
+                0..60,
+            ),
+        ) {
+            let (mut session, now) = open();
+            let (mut sent, mut out) = (0, BytesMut::new());
+            for packet in packets {
+                while session.room() > 0 && sent < 100 {
+                    sent += 1;
+                    publish(&mut session, sent, now);
+                }
+                let mut progress = Progress::default();
+                let mut bytes = BytesMut::from(&packet[..]);
+                let result = session.receive(&mut bytes, now, &mut progress, &mut out);
+                prop_assert!(progress.through.is_none_or(|through| through.0 <= sent));
+                prop_assert!(session.in_flight() <= 10);
+                if result.is_err() {
+                    break;
+                }
+            }
+            prop_assert!(out.len() <= 60 * 40, "answers are shorter than what they answer");
+        }
     }
 
     #[test]

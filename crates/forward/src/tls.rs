@@ -2,6 +2,7 @@
 //! client certificate. Read anew at each connect, so that certificates can be
 //! renewed under a running gateway.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,6 +68,36 @@ pub(crate) fn connector(files: &Files<'_>, http: bool) -> Result<TlsConnector, E
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
     }
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What went wrong between two ends of TLS, for people, with the mend where one
+/// is known.
+pub(crate) fn explained(error: &io::Error) -> String {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
+    let words = match inner {
+        Some(Tls::InvalidCertificate(Certificate::UnknownIssuer)) => {
+            "the broker's certificate is signed by an unknown authority: set `ca` to its PEM file"
+        }
+        Some(Tls::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        )) => "the broker's certificate has expired, or this machine's clock is ahead",
+        Some(Tls::InvalidCertificate(
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
+        )) => "the broker's certificate isn't valid yet: is this machine's clock set?",
+        Some(Tls::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        )) => "the broker's certificate is for another name than the URL's",
+        Some(Tls::AlertReceived(Alert::CertificateRequired)) => {
+            "the broker wants a client certificate: set `cert` and `key`"
+        }
+        Some(Tls::AlertReceived(
+            Alert::BadCertificate | Alert::CertificateUnknown | Alert::UnknownCA,
+        )) => "the broker refuses the client certificate",
+        Some(Tls::InvalidMessage(_)) => "the broker doesn't speak TLS on this port",
+        _ => return error.to_string(),
+    };
+    words.to_owned()
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

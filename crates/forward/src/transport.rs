@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::io::poll_read_buf;
 
 use crate::connect::Stream;
+use crate::tls;
 
 /// What several publishes are gathered into. Measured: past this, larger frames
 /// gain nothing, and memory matters more.
@@ -47,7 +48,7 @@ pub(crate) enum Event {
 pub(crate) enum Closed {
     #[error("the broker closed the connection{0}")]
     Peer(String),
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", tls::explained(.0))]
     Io(#[from] io::Error),
     #[error("the broker doesn't keep to WebSocket: {0}")]
     WebSocket(String),

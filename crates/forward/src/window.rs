@@ -16,6 +16,8 @@ pub(crate) struct Window {
     first: u16,
     capacity: usize,
     readings: u64,
+    /// When the front last moved on.
+    moved: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Window {
             // One identifier stays free, so that front and back never meet.
             capacity: usize::from(capacity).clamp(1, 65_534),
             readings: 0,
+            moved: None,
         }
     }
 
@@ -96,7 +99,7 @@ impl Window {
     }
 
     /// The broker has what was sent under an identifier.
-    pub(crate) fn acknowledge(&mut self, id: u16, progress: &mut Progress) -> Known {
+    pub(crate) fn acknowledge(&mut self, id: u16, now: Instant, progress: &mut Progress) -> Known {
         let place = minus(id, self.first);
         match self.sent.get_mut(place) {
             Some(sent) if id != 0 && !sent.acknowledged => sent.acknowledged = true,
@@ -105,6 +108,7 @@ impl Window {
         while self.sent.front().is_some_and(|sent| sent.acknowledged) {
             if let Some(sent) = self.sent.pop_front() {
                 self.first = plus(self.first, 1);
+                self.moved = Some(now);
                 self.readings -= sent.readings;
                 progress.readings += sent.readings;
                 progress.through = progress.through.max(sent.through);
@@ -119,9 +123,12 @@ impl Window {
         (!sent.acknowledged).then_some(sent.through)
     }
 
-    /// When the oldest message will have waited for too long.
+    /// When the oldest message will have waited for too long: so long after it
+    /// was sent, or after the one before it was acknowledged. A thin link may
+    /// take minutes for a full window; as long as it gets on, that is no fault.
     pub(crate) fn deadline(&self, timeout: Duration) -> Option<Instant> {
-        self.sent.front().map(|sent| sent.at + timeout)
+        let since = |sent: &Sent| self.moved.map_or(sent.at, |moved| moved.max(sent.at));
+        self.sent.front().map(|sent| since(sent) + timeout)
     }
 }
 
@@ -150,14 +157,14 @@ mod tests {
         let mut window = Window::new(10);
         let ids: Vec<u16> = (1..=3).map(|seq| window.push(Some(Seq(seq)), 1, now)).collect();
         let mut progress = Progress::default();
-        assert_eq!(window.acknowledge(ids[2], &mut progress), Known::InFlight);
-        assert_eq!(window.acknowledge(ids[1], &mut progress), Known::InFlight);
+        assert_eq!(window.acknowledge(ids[2], now, &mut progress), Known::InFlight);
+        assert_eq!(window.acknowledge(ids[1], now, &mut progress), Known::InFlight);
         assert_eq!(progress, Progress::default());
-        assert_eq!(window.acknowledge(ids[0], &mut progress), Known::InFlight);
+        assert_eq!(window.acknowledge(ids[0], now, &mut progress), Known::InFlight);
         assert_eq!(progress, Progress { through: Some(Seq(3)), readings: 3 });
         assert!(window.is_empty());
         for id in [0, 1, 3, 65_535] {
-            assert_eq!(window.acknowledge(id, &mut progress), Known::Unknown);
+            assert_eq!(window.acknowledge(id, now, &mut progress), Known::Unknown);
         }
     }
 
@@ -203,13 +210,13 @@ mod tests {
                     Step::Acknowledge(n) => {
                         let Some((&seq, &id)) = outstanding.iter().nth(n) else { continue };
                         outstanding.remove(&seq);
-                        prop_assert_eq!(window.acknowledge(id, &mut progress), Known::InFlight);
+                        prop_assert_eq!(window.acknowledge(id, now, &mut progress), Known::InFlight);
                     }
                     Step::Invent(id) => {
                         let known = outstanding.iter().find(|(_, other)| **other == id);
                         let seq = known.map(|(&seq, _)| seq);
                         let expected = if seq.is_some() { Known::InFlight } else { Known::Unknown };
-                        prop_assert_eq!(window.acknowledge(id, &mut progress), expected);
+                        prop_assert_eq!(window.acknowledge(id, now, &mut progress), expected);
                         if let Some(seq) = seq { outstanding.remove(&seq); }
                     }
                 }

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::codec::{Codec, Hello, Incoming};
 use crate::connect::{self, Stream};
-use crate::tls::Files;
+use crate::tls::{self, Files};
 use crate::transport::{Event, Transport};
 use crate::{Endpoint, InvalidUrl, Version};
 use answer::Head;
@@ -173,7 +173,9 @@ async fn open(
     }
     let begun = Instant::now();
     let files = Files { ca: options.ca.as_deref(), ..Files::default() };
-    let tls = connect::tls(endpoint, tcp, &files);
+    let connector =
+        tls::connector(&files, true).map_err(|error| Error::Connect(format!("TLS: {error}")))?;
+    let tls = connect::tls(endpoint, tcp, &connector);
     let stream = time::timeout(options.timeout, tls).await.map_err(late)?.map_err(connect)?;
     steps.push(Step::since("TLS", begun));
     Ok(stream)

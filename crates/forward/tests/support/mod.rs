@@ -169,7 +169,9 @@ impl Rig {
 
     pub(crate) async fn is(&mut self, state: State) -> Link {
         let wanted = self.link.wait_for(|link| link.state == state);
-        time::timeout(PATIENCE, wanted).await.expect("in time").expect("it runs").clone()
+        let found = time::timeout(PATIENCE, wanted).await;
+        let found = found.ok().map(|link| link.expect("it runs").clone());
+        found.unwrap_or_else(|| panic!("not {state}: {:?}", *self.link.borrow()))
     }
 
     /// Waits for an error that holds the words.
