@@ -5,3 +5,4 @@ mod forwarding;
 mod handshake;
 mod misbehaving;
 mod support;
+mod tls;
