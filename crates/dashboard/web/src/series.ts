@@ -135,6 +135,20 @@ export function usualInterval(buckets: Bucket[]): number {
   return steps[Math.floor(steps.length / 2)] ?? 0;
 }
 
+/**
+ * The span before the gateway's present start in which it was off: nothing was
+ * read then, and no gap record can tell of it. Null when there is none, or it
+ * is too short to see.
+ */
+export function offBefore(started: number, buckets: Bucket[], width: number, reason: string): Hole | null {
+  // A bucket of history bears the time at which it begins, which may be a little
+  // before the start that its readings come after.
+  const after = buckets.findIndex((bucket) => bucket.time > started - width);
+  const last = buckets[after - 1];
+  if (!last || started - last.time < 2 * width) return null;
+  return { from: last.time + width, to: started, reason };
+}
+
 /** The buckets put together into wider ones, for a chart with fewer pixels. */
 export function coarsen(buckets: Bucket[], width: number): Bucket[] {
   const out: Bucket[] = [];

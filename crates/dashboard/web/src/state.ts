@@ -5,8 +5,9 @@ import { batch, signal } from "@preact/signals";
 import { parseTime, sharedDecimals } from "./format";
 import { GatewayClock } from "./gateway-clock";
 import { Rate } from "./rates";
-import { Series } from "./series";
+import { offBefore, Series, type Bucket, type Hole } from "./series";
 import { addStep, toStep, type Step } from "./steps";
+import { text } from "./text";
 import { decimalsMax } from "./units";
 import type { Channel, Forwarder, Frame, Reading, Status } from "./wire";
 
@@ -60,14 +61,15 @@ export class ChannelModel {
     for (const follow of this.followers) follow(reading, time);
   }
 
+  /** The gateway went off: from the last reading on nothing is known. */
+  interrupt(): void {
+    if (!this.last || this.spec.kind === "number") return;
+    addStep(this.steps, { time: parseTime(this.last.time), value: null, reason: text.gatewayOff });
+  }
+
   /** Decimals that this channel's values are shown with. */
   get digits(): number {
     return Math.min(sharedDecimals(this.recent), decimalsMax(this.spec.unit));
-  }
-
-  reset(): void {
-    this.recent = [];
-    this.series.merge([], []);
   }
 }
 
@@ -92,6 +94,7 @@ export const rates = { read: new Rate(), stored: new Rate(), forwarders: new Map
 
 const models = new Map<string, ChannelModel>();
 const dirty = new Set<ChannelModel>();
+let epoch = "";
 let newStatus: Status | null = null;
 let painting = false;
 let painted = 0;
@@ -109,7 +112,7 @@ export function gatewayNow(): number {
 export function take(frame: Frame): void {
   switch (frame.type) {
     case "hello":
-      return hello(frame.gateway, frame.channels);
+      return hello(frame.gateway, frame.epoch, frame.channels);
     case "readings":
       for (const reading of frame.readings) {
         const channel = models.get(reading.channel);
@@ -130,7 +133,10 @@ export function take(frame: Frame): void {
   }
 }
 
-function hello(name: string, specs: Channel[]): void {
+function hello(name: string, start: string, specs: Channel[]): void {
+  // What held before the gateway went off can't be said to hold on.
+  if (epoch && epoch !== start) for (const channel of models.values()) channel.interrupt();
+  epoch = start;
   const names = new Set(specs.map((spec) => spec.channel));
   for (const old of models.keys()) if (!names.has(old)) models.delete(old);
   const list = specs.map((spec) => {
@@ -190,6 +196,13 @@ function paint(time: number): void {
   });
   dirty.clear();
   newStatus = null;
+}
+
+/** The known gaps, and the time before the present start when the gateway was off. */
+export function holes(series: { buckets: Bucket[]; gaps: Hole[]; width: number }): Hole[] {
+  const started = status.peek()?.started;
+  const off = started && offBefore(parseTime(started), series.buckets, series.width, text.gatewayOff);
+  return off ? [...series.gaps, off] : series.gaps;
 }
 
 export function startClock(): void {

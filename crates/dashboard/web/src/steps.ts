@@ -28,10 +28,18 @@ export function toStep(reading: Reading): Step {
   return step;
 }
 
-/** History, then what came live after it. */
-export function joinSteps(history: Reading[], live: Step[]): Step[] {
+/**
+ * History, then what came live after it. Between two starts of the gateway
+ * nothing is known: `off` says so.
+ */
+export function joinSteps(history: Reading[], live: Step[], off: string): Step[] {
   const steps: Step[] = [];
-  for (const reading of history) addStep(steps, toStep(reading));
+  let before: Reading | undefined;
+  for (const reading of history) {
+    if (before && before.epoch !== reading.epoch) addStep(steps, { time: parseTime(before.time), value: null, reason: off });
+    addStep(steps, toStep(reading));
+    before = reading;
+  }
   for (const step of live) addStep(steps, step);
   return steps;
 }

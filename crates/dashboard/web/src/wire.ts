@@ -8,6 +8,8 @@ export type Datum = number | boolean | string;
 /** One reading; `value` is null when it is bad, and then there is a reason. */
 export interface Reading {
   seq: number;
+  /** The gateway's start, in history alone. */
+  epoch?: string;
   time: string;
   value: Datum | null;
   quality: Quality;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, Series, summary, usualInterval, type Bucket } from "../src/series";
+import { BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, offBefore, Series, summary, usualInterval, type Bucket } from "../src/series";
 
 const SPAN = 600_000; // so that a bucket is a second wide
 const bucket = (time: number, value: number, count = 1): Bucket => ({ time, min: value, mean: value, max: value, count, bad: 0 });
@@ -106,4 +106,13 @@ test("a young chart begins where its data does, a minute wide at least", () => {
   assert.equal(leftEdge(700_000, 1_000_000, 900_000), 700_000);
   assert.equal(leftEdge(999_000, 1_000_000, 900_000), 940_000);
   assert.equal(leftEdge(1000, 1_000_000, 900_000), 100_000);
+});
+
+test("the time when the gateway was off is a hole", () => {
+  const buckets = [1000, 2000, 9500, 10_500].map((time) => bucket(time, 1));
+  assert.deepEqual(offBefore(9700, buckets, 1000, "off"), { from: 3000, to: 9700, reason: "off" });
+  assert.equal(offBefore(500, buckets, 1000, "off"), null, "it started before all that is shown");
+  assert.equal(offBefore(2900, buckets.slice(0, 2), 1000, "off"), null, "nothing has come since");
+  assert.equal(offBefore(10_900, buckets, 1000, "off"), null, "too short to see");
+  assert.equal(offBefore(20_000, [], 1000, "off"), null);
 });

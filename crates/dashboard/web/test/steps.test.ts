@@ -27,12 +27,21 @@ test("a chattering input doesn't grow for ever", () => {
 
 test("history comes first, live after it", () => {
   const live: Step[] = [{ time: 2500, value: true }, { time: 4000, value: true }, { time: 5000, value: false }];
-  const steps = joinSteps([reading(1, false), reading(2, false), reading(3, null)], live);
+  const steps = joinSteps([reading(1, false), reading(2, false), reading(3, null)], live, "off");
   assert.deepEqual(steps, [
     { time: 1000, value: false },
     { time: 3000, value: null, reason: "timeout" },
     { time: 4000, value: true },
     { time: 5000, value: false },
+  ]);
+});
+
+test("between two starts of the gateway nothing is known", () => {
+  const history = [reading(1, true), reading(2, true), reading(9, true)].map((one, i) => ({ ...one, epoch: i < 2 ? "a" : "b" }));
+  assert.deepEqual(joinSteps(history, [], "off"), [
+    { time: 1000, value: true },
+    { time: 2000, value: null, reason: "off" },
+    { time: 9000, value: true },
   ]);
 });
 

@@ -6,8 +6,9 @@ import { effect } from "@preact/signals";
 import { Chart } from "../chart";
 import { load } from "../history";
 import { coarsen, columns, fromWire, holesFromWire, leftEdge, BUCKETS_MAX } from "../series";
-import { connection, gatewayNow, generation, OVERVIEW_SPAN, type ChannelModel } from "../state";
+import { connection, gatewayNow, generation, holes, OVERVIEW_SPAN, type ChannelModel } from "../state";
 import { joinSteps } from "../steps";
+import { text } from "../text";
 import { themeVersion } from "../theme";
 import { drawTimeline } from "../timeline";
 import { whileVisible } from "../visible";
@@ -23,7 +24,7 @@ async function fill(channel: ChannelModel, signal: AbortSignal): Promise<void> {
     channel.series.merge(fromWire(history.buckets ?? []), holesFromWire(history.gaps));
   } else {
     const history = await load({ channel: name, from: "15min" }, signal);
-    channel.steps = joinSteps(history.readings ?? [], channel.steps);
+    channel.steps = joinSteps(history.readings ?? [], channel.steps, text.gatewayOff);
   }
   channel.version += 1;
 }
@@ -59,7 +60,8 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
         if (state === drawn && Math.abs(to - moved) < perPixel() / 2) return;
         drawn = state;
         moved = to;
-        const { buckets, gaps } = channel.series;
+        const { buckets } = channel.series;
+        const gaps = holes(channel.series);
         from = leftEdge(Math.min(buckets[0]?.time ?? to, channel.steps[0]?.time ?? to), to, OVERVIEW_SPAN);
         if (canvas) return drawTimeline(canvas, channel.steps, from, to);
         chart!.resize();

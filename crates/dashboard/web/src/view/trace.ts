@@ -5,7 +5,7 @@ import { clock } from "../format";
 import { load } from "../history";
 import { BUCKETS_MAX, fromWire, holesFromWire, leftEdge, Series, summary, type Bucket, type Hole } from "../series";
 import { addStep, joinSteps, toStep, type Step } from "../steps";
-import { connection, gatewayNow, generation, now, type ChannelModel } from "../state";
+import { connection, gatewayNow, generation, holes, now, type ChannelModel } from "../state";
 import { language, text } from "../text";
 import type { Reading } from "../wire";
 import { channelTitle, valueText } from "./words";
@@ -69,6 +69,7 @@ export function useTrace(channel: ChannelModel, range: Range): Trace {
       if (channel.spec.kind === "number") {
         series.current.add(time, typeof reading.value === "number" && reading.quality !== "bad" ? reading.value : null);
         current.buckets = series.current.buckets;
+        current.gaps = holes(series.current);
       } else {
         addStep(current.steps, toStep(reading));
       }
@@ -89,9 +90,9 @@ export function useTrace(channel: ChannelModel, range: Range): Trace {
       if (channel.spec.kind === "number") {
         series.current.merge(fromWire(history.buckets ?? []), holesFromWire(history.gaps));
         current.buckets = series.current.buckets;
-        current.gaps = series.current.gaps;
+        current.gaps = holes(series.current);
       } else {
-        current.steps = joinSteps(history.readings ?? [], current.steps);
+        current.steps = joinSteps(history.readings ?? [], current.steps, text.gatewayOff);
         current.gaps = holesFromWire(history.gaps);
         const first = current.steps[0];
         // Said, not hidden: before this there is more than one answer holds.
