@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use reading::{Body, Epoch, Gap, Record, Seq};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::state::{Queued, Shared};
 
@@ -60,6 +61,9 @@ impl Appender {
     /// gives up: what a stuck disk can't take must not stop the view. What is
     /// given up is counted and told by [`Appender::losses`].
     ///
+    /// Don't drop the future before it is done: the records would be neither
+    /// stored nor counted.
+    ///
     /// # Errors
     /// How many readings were dropped, and why.
     pub async fn append(&mut self, records: Vec<Record>) -> Result<(), Dropped> {
@@ -95,6 +99,8 @@ impl Appender {
                 };
                 if since.elapsed() >= wait {
                     state.stuck = true;
+                    drop(state);
+                    warn!("the store's queue is full: readings are dropped until there is room");
                     return false;
                 }
                 since + wait
@@ -176,14 +182,14 @@ pub(crate) fn merge(losses: &mut Vec<Gap>, gap: Gap) {
     let full = losses.len() >= LOSSES_MAX;
     let same = |known: &&mut Gap| known.reason == gap.reason && known.channel == gap.channel;
     let known = match losses.iter_mut().find(same) {
-        None if full => losses.last_mut().map(|last| {
-            last.channel = None;
-            last
-        }),
+        None if full => losses.last_mut(),
         found => found,
     };
     match known {
         Some(known) => {
+            if known.channel != gap.channel {
+                known.channel = None;
+            }
             known.count += gap.count;
             known.from = known.from.min(gap.from);
             known.to = known.to.max(gap.to);

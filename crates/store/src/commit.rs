@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use reading::{Channel, Datum, Gap, Seq};
-use sqlx::SqliteConnection;
+use sqlx::{Executor, SqliteConnection};
 
 use crate::quality;
 use crate::row::{LogRow, integer};
@@ -24,6 +24,29 @@ static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| {
         sql
     })
 });
+
+/// Not sqlx's own: on a full disk SQLite rolls back by itself, sqlx's roll-back
+/// then fails, and its count of open transactions stays wrong for ever.
+pub(crate) async fn begin(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    db.execute("BEGIN IMMEDIATE").await?;
+    Ok(())
+}
+
+/// Commits when all went well, else undoes it.
+pub(crate) async fn finish<T>(
+    db: &mut SqliteConnection,
+    outcome: Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let committed = match outcome {
+        Ok(value) => db.execute("COMMIT").await.map(|_| value),
+        Err(error) => Err(error),
+    };
+    if committed.is_err() {
+        // It fails when SQLite has rolled back already: the outcome is the same.
+        drop(db.execute("ROLLBACK").await);
+    }
+    committed
+}
 
 pub(crate) async fn insert_log(
     db: &mut SqliteConnection,

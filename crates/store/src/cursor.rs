@@ -71,10 +71,17 @@ impl Cursor {
         if after >= committed || max == 0 {
             return Ok((Vec::new(), after));
         }
-        let recent = self.shared.state().ring.after(after, max);
+        let (begin, recent) = {
+            let state = self.shared.state();
+            // What was removed isn't given any more; it leaves a hole in the
+            // numbers, as wide as it likes.
+            let begin = after.max(Seq(state.ledger.purged));
+            (begin, state.ring.after(begin, max))
+        };
         let (records, through) = match recent {
-            Some(batches) => self.recent(&batches, after, committed, max),
-            None => self.stored(after, committed, max).await?,
+            _ if begin >= committed => (Vec::new(), begin),
+            Some(batches) => self.recent(&batches, begin, committed, max),
+            None => self.stored(begin, committed, max).await?,
         };
         let seqs = records.iter().filter(|record| record.reading().is_some()).map(|r| r.seq);
         self.shared.state().forwarders[self.index].give(seqs, after, through);
@@ -112,11 +119,6 @@ impl Cursor {
         committed: Seq,
         max: usize,
     ) -> Result<(Vec<Record>, Seq), Error> {
-        // What is removed leaves a hole in the numbers, as wide as it likes.
-        let after = after.max(Seq(self.shared.state().ledger.purged));
-        if after >= committed {
-            return Ok((Vec::new(), after));
-        }
         let until = committed.min(Seq(after.0.saturating_add(LOOK_MAX)));
         let limit = i64::try_from(max).unwrap_or(i64::MAX);
         let rows = sqlx::query(AssertSqlSafe(self.filter.sql(&self.shared)))

@@ -1,5 +1,72 @@
 //! Readings on disk until every forwarder has them and for as long as history
 //! is kept.
+//!
+//! One SQLite file in WAL mode is the log of all records, the outbox of every
+//! forwarder and the history that people look at. One [`Writer`] writes it; it
+//! gets numbered records from the one [`Appender`] and positions from the
+//! [`Cursor`]s, and readers have connections of their own.
+//!
+//! # The promises
+//! - **Killed at any instant**, no reading older than 100 ms is lost: the writer
+//!   commits within 90 ms of an append. **Power cut**: none older than
+//!   `store.flush`. Most commits are `synchronous=NORMAL`, which a killed process
+//!   survives and a power cut may undo back to the last `FULL` one; one of those
+//!   is made every `flush` while there is something to make durable. Nothing
+//!   damages the file either way. An idle store writes nothing.
+//! - **Numbers ascend** over all starts: the first of a start is one more than
+//!   anything the file knows of, in the log, a gap, a position or a removal. The
+//!   start has an [`Epoch`] of its own, durable before [`Store::open`] returns,
+//!   because after a power cut numbers may be given again.
+//! - **Forgotten only after** [`Cursor::acknowledge`], but for `max_size`: age
+//!   alone removes nothing that a configured forwarder is still to get.
+//! - **The ledger balances** in every [`Status`]: `read = stored + dropped`, and
+//!   for each forwarder `stored = acknowledged + pending + dropped`, also after a
+//!   kill, when what was committed last is counted anew. What is dropped comes
+//!   out of [`Appender::losses`] once, to be numbered and stored as a gap.
+//! - **A disk at fault stops nothing**: the writer keeps its batch, tries again
+//!   (100 ms to 5 s), says so once a cause; the appender waits a little, then
+//!   counts losses; all goes on by itself.
+//! - **Memory has a limit**: a queue of 65,536 records, a ring of 8,192, the
+//!   numbers that a forwarder has in flight; the backlog is in the file alone.
+//!
+//! # The format
+//! `migrations/0001_log.sql` has the tables with a comment each. In short:
+//!
+//! | table | a row is |
+//! | --- | --- |
+//! | `log` | a reading: number, channel, time, value, code of its quality |
+//! | `gap` | a gap, numbered among the readings |
+//! | `epoch` | a start: a record belongs to the last with `first_seq <= seq` |
+//! | `channel`, `quality` | what an id, a code stands for |
+//! | `rollup` | a minute of a channel: smallest, sum, largest, counts, and its first and last number |
+//! | `forwarder`, `ledger` | a position; counts, each with the number through which it counts |
+//!
+//! People read the views `readings` and `gaps`. A value is REAL for a number,
+//! INTEGER 0 or 1 for a boolean, TEXT for a text, NULL when the reading is bad.
+//!
+//! The log has no index on time, which would make five times as many bytes to
+//! write. Instead each minute's figures say between which numbers its readings
+//! are, which holds also when the clock has jumped. Figures are gathered in
+//! memory and written, with the last number that they include, when the minute
+//! is over; after a kill they are made from the log.
+//!
+//! # What it costs
+//! Measured with `examples/append.rs`, one channel, each commit's bytes as Linux
+//! counts them, on a two-core x86 machine; pages of 512 bytes are the default
+//! because a commit writes whole pages and most commits are small.
+//!
+//! | bytes a reading, page of | 512 | 1,024 | 4,096 |
+//! | --- | --- | --- | --- |
+//! | 10 a second, each alone | 1,120 | 1,720 | 5,134 |
+//! | 100 a second, each alone | 216 | 270 | 673 |
+//! | 1,000 a second | 65 | 83 | 165 |
+//!
+//! At full speed 370,000 readings a second are stored, with 59 bytes each, and
+//! 310,000 a second are read back by a cursor from the file.
+//!
+//! Removed rows leave free pages that are used again: the file never shrinks,
+//! which would cost as many writes as the readings themselves. After `max_size`
+//! has been made smaller, `VACUUM` (with the service stopped) makes the file so.
 
 mod appender;
 mod commit;
@@ -52,6 +119,15 @@ pub enum Error {
         found: i64,
         /// The newest schema that is known.
         known: i64,
+    },
+    /// Another process has it open for writing.
+    #[error(
+        "the store {} is in use by another gateway: stop that one, or name another file in store.path",
+        path.display()
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// The file's schema can't be brought up to date.
     #[error("the schema of the store {} can't be brought up to date: {source}", path.display())]

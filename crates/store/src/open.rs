@@ -1,7 +1,8 @@
 //! From a path to an open store: connect, migrate, take up what is there.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +23,15 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 /// page makes the fewest bytes to disk (measured; see the crate's page).
 const PAGE_SIZE: u32 = 512;
 
-/// How far the log beside the file grows before it is copied into the file.
-/// Longer ones copy a page of the log once where shorter ones copy it twice.
-pub(crate) const WAL_MAX: u64 = 4 * 1024 * 1024;
+/// How far the log beside the file grows, bytes, before it is copied into the
+/// file, unless the file may only be small. A longer one is copied less often,
+/// and each time a page counts once however often it was written.
+const WAL_MAX: u64 = 4 * 1024 * 1024;
+
+/// The share of `max_size` that the log beside the file may have.
+pub(crate) fn wal_max(max_size: u64) -> u64 {
+    WAL_MAX.min(max_size / 4)
+}
 
 impl Store {
     /// Opens the file, making and migrating it as needed; makes a new epoch
@@ -32,7 +39,8 @@ impl Store {
     /// forwarder that the file doesn't know begins with what comes next.
     ///
     /// # Errors
-    /// When the file can't be opened or was written by a newer version.
+    /// When the file can't be opened, is another gateway's, or was written by a
+    /// newer version.
     pub async fn open(
         config: &Config,
         channels: &[ChannelSpec],
@@ -43,7 +51,8 @@ impl Store {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| fails(sqlx::Error::Io(e)))?;
         }
-        let mut db = connect(&path).await.map_err(fails)?;
+        let lock = lock(&path)?;
+        let mut db = connect(config).await.map_err(fails)?;
         migrate(&mut db, &path).await?;
         let (parts, next) = take_up(&mut db, config, channels, forwarders).await.map_err(fails)?;
 
@@ -54,8 +63,24 @@ impl Store {
         let cursors = forwarders.iter().enumerate();
         let cursors = cursors.map(|(i, s)| Cursor::new(Arc::clone(&shared), i, s)).collect();
         let appender = Appender { shared: Arc::clone(&shared), next, losses: Default::default() };
-        let writer = Writer::new(Arc::clone(&shared), db, sender, config);
+        let writer = Writer::new(Arc::clone(&shared), db, lock, sender, config);
         Ok((Store { shared }, appender, writer, cursors))
+    }
+}
+
+/// One gateway a file: two would give the same numbers. `sqlite3` and whoever
+/// else reads is not concerned. The lock is a file of its own, because closing
+/// another handle of SQLite's file would drop SQLite's own locks.
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    let fails = |source| Error::Open { path: path.to_owned(), source: sqlx::Error::Io(source) };
+    let options = File::options().create(true).truncate(false).write(true).open(name);
+    let file = options.map_err(fails)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(fails(error)),
     }
 }
 
@@ -68,15 +93,16 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// The writer's connection.
-async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    let checkpoint = WAL_MAX / u64::from(PAGE_SIZE);
-    let options = options(path)
+async fn connect(config: &Config) -> Result<SqliteConnection, sqlx::Error> {
+    let wal_max = wal_max(config.max_size.as_u64());
+    let checkpoint = (wal_max / u64::from(PAGE_SIZE)).max(1);
+    let options = options(&config.path)
         .create_if_missing(true)
         .page_size(PAGE_SIZE)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", checkpoint.to_string())
-        .pragma("journal_size_limit", WAL_MAX.to_string())
+        .pragma("journal_size_limit", wal_max.to_string())
         .pragma("cache_size", "-1024")
         .statement_cache_capacity(32)
         .thread_name(|_| "store-writer".to_owned());
@@ -324,6 +350,6 @@ async fn save_epoch(
 
 /// Which start of the machine this is, where Linux tells.
 fn boot_id() -> Option<String> {
-    let id = std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/random/boot_id")).ok()?;
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())
 }

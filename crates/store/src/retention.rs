@@ -5,12 +5,12 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use reading::{Gap, Seq, Timestamp};
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::Row;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::appender::merge;
-use crate::open::WAL_MAX;
+use crate::open::wal_max;
 use crate::rollup::{MINUTE, minute};
 use crate::row::{self, integer, number};
 use crate::state::{Forwarder, Ledger, State};
@@ -25,6 +25,9 @@ const AGE_EVERY: Duration = Duration::from_secs(30);
 /// Rows removed a commit: twice what a commit adds, so that a full file stays
 /// within its size at full speed, and some 10 ms, so that nobody waits long.
 const CHUNK: i64 = 16_384;
+
+/// Bytes that the file may grow between two looks at its size.
+const COMMITS_MAX: u64 = 1024 * 1024;
 
 /// Minutes of figures removed at once when nothing else is left.
 const OLDEST_MINUTES: i64 = 1_440;
@@ -55,8 +58,9 @@ impl Retention {
         Retention {
             keep: config.keep,
             keep_rollups: config.keep_rollups.max(config.keep),
-            // The log beside the file is part of the size.
-            pages_max: max.saturating_sub(WAL_MAX.min(max / 4)),
+            // The log beside the file is part of the size, and so is what is
+            // committed before it is looked at.
+            pages_max: max.saturating_sub(wal_max(max) + COMMITS_MAX.min(max / 4)),
             next: now + EVERY,
             next_age: now + EVERY,
             counted: 0,
@@ -162,22 +166,13 @@ impl Writer {
         let (mut ledger, rows, committed) = self.figures_without(&owed);
         let roll = through.0 > ledger.rolled;
         self.synchronous(false).await?;
-        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
         if roll {
-            // What history can still tell of them.
-            self.rollups.write(&mut tx).await?;
             ledger.rolled = committed.0;
         }
-        let removed = remove_rows(&mut tx, through, &owed).await?;
-        ledger.removed += removed;
         ledger.purged = ledger.purged.max(through.0);
-        commit::save_ledger(&mut tx, &ledger).await?;
-        for row in &rows {
-            commit::save_forwarder(&mut tx, row, committed).await?;
-        }
-        let sql = "SELECT time FROM log ORDER BY seq LIMIT 1";
-        let oldest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
-        tx.commit().await?;
+        commit::begin(&mut self.db).await?;
+        let outcome = self.remove_rows(through, &owed, roll, &mut ledger, &rows).await;
+        let (removed, oldest) = commit::finish(&mut self.db, outcome).await?;
 
         self.retention.reserved.clear();
         if roll {
@@ -300,36 +295,53 @@ impl Writer {
             }
         };
         self.synchronous(false).await?;
-        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
+        commit::begin(&mut self.db).await?;
+        let outcome = self.remove_figures(&channels, before).await;
+        let removed = commit::finish(&mut self.db, outcome).await?;
+        Ok(removed > 0 && which == Old::Oldest)
+    }
+
+    /// The statements of a removal; gives how many readings went, and the time
+    /// of the oldest that is left.
+    async fn remove_rows(
+        &mut self,
+        through: Seq,
+        owed: &Owed,
+        roll: bool,
+        ledger: &mut Ledger,
+        forwarders: &[Forwarder],
+    ) -> Result<(u64, Option<i64>), sqlx::Error> {
+        let db = &mut self.db;
+        if roll {
+            // What history can still tell of them.
+            self.rollups.write(db).await?;
+        }
+        let last = integer(through.0);
+        let sql = "DELETE FROM log WHERE seq <= ?";
+        let removed = sqlx::query(sql).bind(last).execute(&mut *db).await?.rows_affected();
+        if let Some(after) = owed.after {
+            let sql = "DELETE FROM gap WHERE seq > ? AND seq <= ?";
+            sqlx::query(sql).bind(integer(after.0)).bind(last).execute(&mut *db).await?;
+        }
+        ledger.removed += removed;
+        commit::save_ledger(db, ledger).await?;
+        for row in forwarders {
+            commit::save_forwarder(db, row, Seq(ledger.counted)).await?;
+        }
+        let sql = "SELECT time FROM log ORDER BY seq LIMIT 1";
+        Ok((removed, sqlx::query_scalar(sql).fetch_optional(db).await?))
+    }
+
+    async fn remove_figures(&mut self, channels: &[i64], before: i64) -> Result<u64, sqlx::Error> {
         let mut removed = 0;
         for channel in channels {
             let sql = "DELETE FROM rollup WHERE channel = ? AND minute < ?";
-            removed += sqlx::query(sql)
-                .bind(channel)
-                .bind(before)
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
+            let query = sqlx::query(sql).bind(channel).bind(before);
+            removed += query.execute(&mut self.db).await?.rows_affected();
         }
+        // Gaps stay as long as the figures that they explain.
         let sql = "DELETE FROM gap WHERE to_time < ? AND seq <= (SELECT purged FROM ledger)";
-        let at = before.saturating_mul(MINUTE);
-        removed += sqlx::query(sql).bind(at).execute(&mut *tx).await?.rows_affected();
-        tx.commit().await?;
-        Ok(removed > 0 && which == Old::Oldest)
+        let query = sqlx::query(sql).bind(before.saturating_mul(MINUTE));
+        Ok(removed + query.execute(&mut self.db).await?.rows_affected())
     }
-}
-
-async fn remove_rows(
-    db: &mut SqliteConnection,
-    through: Seq,
-    owed: &Owed,
-) -> Result<u64, sqlx::Error> {
-    let sql = "DELETE FROM log WHERE seq <= ?";
-    let removed =
-        sqlx::query(sql).bind(integer(through.0)).execute(&mut *db).await?.rows_affected();
-    if let Some(after) = owed.after {
-        let sql = "DELETE FROM gap WHERE seq > ? AND seq <= ?";
-        sqlx::query(sql).bind(integer(after.0)).bind(integer(through.0)).execute(db).await?;
-    }
-    Ok(removed)
 }

@@ -172,7 +172,7 @@ impl Shared {
             path: self.path.clone(),
             size: state.size,
             max_size: self.max_size,
-            readings: ledger.stored - ledger.removed,
+            readings: ledger.stored.saturating_sub(ledger.removed),
             oldest: state.oldest.map(|at| reading::Timestamp::from_micros(at).to_string()),
             committed: self.committed.borrow().0,
             queued: state.queued_readings,
@@ -208,7 +208,7 @@ impl Forwarder {
     }
 
     pub(crate) fn pending(&self) -> u64 {
-        self.stored - self.acknowledged - self.dropped
+        self.stored.saturating_sub(self.acknowledged + self.dropped)
     }
 
     /// What the file has of it.

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ const LAST_TRIES: u32 = 6;
 pub struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) db: SqliteConnection,
+    /// Held until the connection is closed.
+    lock: File,
     /// Dropped when nothing more can come.
     committed: Option<watch::Sender<Seq>>,
     channels: HashMap<Channel, Known>,
@@ -100,6 +103,7 @@ impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
         db: SqliteConnection,
+        lock: File,
         committed: watch::Sender<Seq>,
         config: &Config,
     ) -> Writer {
@@ -112,6 +116,7 @@ impl Writer {
         drop(known);
         let writer = Writer {
             db,
+            lock,
             committed: Some(committed),
             channels: HashMap::new(),
             next_id,
@@ -315,6 +320,16 @@ impl Writer {
 
     async fn write(&mut self, extras: &Extras, durable: bool) -> Result<(), sqlx::Error> {
         self.synchronous(durable).await?;
+        commit::begin(&mut self.db).await?;
+        let outcome = self.statements(extras).await;
+        commit::finish(&mut self.db, outcome).await
+    }
+
+    async fn statements(&mut self, extras: &Extras) -> Result<(), sqlx::Error> {
+        let db = &mut self.db;
+        for (id, channel, kind) in &self.unsaved {
+            commit::insert_channel(db, *id, channel, kind.as_str()).await?;
+        }
         let ids = &self.channels;
         let id = |channel: &Channel| ids.get(channel).map_or(0, |known| known.id);
         let mut rows = Vec::with_capacity(self.batch.len());
@@ -324,27 +339,22 @@ impl Writer {
                 rows.push(LogRow { seq, channel: id(&reading.channel), reading });
             }
         }
-        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
-        for (id, channel, kind) in &self.unsaved {
-            commit::insert_channel(&mut tx, *id, channel, kind.as_str()).await?;
-        }
-        commit::insert_log(&mut tx, &rows).await?;
+        commit::insert_log(db, &rows).await?;
         for record in &self.batch {
             if let Body::Gap(gap) = &record.body {
-                commit::insert_gap(&mut tx, record.seq, gap, gap.channel.as_ref().map(id)).await?;
+                commit::insert_gap(db, record.seq, gap, gap.channel.as_ref().map(id)).await?;
             }
         }
         if extras.roll {
-            self.rollups.write(&mut tx).await?;
+            self.rollups.write(db).await?;
         }
         if extras.write_ledger {
-            commit::save_ledger(&mut tx, &extras.ledger).await?;
+            commit::save_ledger(db, &extras.ledger).await?;
         }
         for (_, forwarder) in &extras.forwarders {
-            let counted = Seq(extras.ledger.counted);
-            commit::save_forwarder(&mut tx, forwarder, counted).await?;
+            commit::save_forwarder(db, forwarder, Seq(extras.ledger.counted)).await?;
         }
-        tx.commit().await
+        Ok(())
     }
 
     /// Whether a commit waits for the disk.
@@ -498,6 +508,7 @@ impl Writer {
             debug!(%error, "the log beside the store stays");
         }
         self.db.close().await?;
+        drop(self.lock);
         Ok(())
     }
 }
@@ -515,4 +526,62 @@ fn written() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use reading::{Datum, Reading, Value};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::Store;
+
+    /// SQLite's own "database or disk is full", and the end of it.
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_storing_goes_on_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tidemill.db");
+        let config = Config { path: path.clone(), ..Config::default() };
+        let (store, mut appender, mut writer, _) = Store::open(&config, &[], &[]).await.unwrap();
+        let pages: i64 =
+            sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut writer.db).await.unwrap();
+        let limit = format!("PRAGMA max_page_count = {}", pages + 400);
+        sqlx::query(sqlx::AssertSqlSafe(limit)).fetch_one(&mut writer.db).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(writer.run());
+
+        let records = |appender: &crate::Appender, count: u64| -> Vec<Record> {
+            let first = appender.next().0;
+            let channel: Channel = "a/b".parse().unwrap();
+            let value = Value::Good(Datum::Number(0.5));
+            let reading = Reading { channel, at: Timestamp::now(), value };
+            let record = |seq| Record {
+                epoch: appender.epoch(),
+                seq: Seq(seq),
+                body: Body::Reading(reading.clone()),
+            };
+            (first..first + count).map(record).collect()
+        };
+        let mut committed = store.committed();
+        let mut until = async |seq| {
+            let wait = committed.wait_for(|committed| *committed >= Seq(seq));
+            tokio::time::timeout(Duration::from_secs(8), wait).await.map(drop)
+        };
+        appender.append(records(&appender, 4_000)).await.unwrap();
+        until(4_000).await.unwrap();
+        appender.append(records(&appender, 6_000)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let status = store.status();
+        assert_eq!(status.error.as_deref(), Some("database or disk is full"));
+        assert_eq!((status.stored, status.queued, status.dropped), (4_000, 6_000, 0));
+
+        // Somebody makes room.
+        let url = format!("sqlite://{}", path.display());
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::query("DELETE FROM log WHERE seq <= 4000").execute(&mut other).await.unwrap();
+        until(10_000).await.unwrap();
+        assert_eq!(store.status().error, None);
+        drop(appender);
+        tasks.join_next().await.unwrap().unwrap().unwrap();
+    }
 }

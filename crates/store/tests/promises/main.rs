@@ -1,0 +1,14 @@
+//! The store's promises, each with a test that fails when it is broken.
+
+#[cfg(test)]
+mod full;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod support;
