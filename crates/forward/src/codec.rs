@@ -12,6 +12,7 @@ use rumqttc::v5::mqttbytes as m5;
 use rumqttc::v5::mqttbytes::v5;
 
 use crate::Version;
+use crate::reason::{self, TAKEN_OVER};
 
 /// What a client may be sent that doesn't belong to it, at most: nothing larger
 /// is asked for, and it is announced in CONNECT (MQTT 5).
@@ -250,7 +251,7 @@ fn decode_v4(packet: &mut BytesMut) -> Result<Incoming, Malformed> {
         v4::Packet::read(packet, INCOMING_MAX as usize).map_err(|error| Malformed::new(&error))?;
     Ok(match packet {
         v4::Packet::ConnAck(ack) => Incoming::Connack(Connack {
-            refused: refusal_v4(ack.code).map(ToOwned::to_owned),
+            refused: reason::connack_v4(ack.code).map(ToOwned::to_owned),
             session_present: ack.session_present,
             retain: true,
             qos1: true,
@@ -288,7 +289,7 @@ fn decode_v5(packet: &mut BytesMut) -> Result<Incoming, Malformed> {
     Ok(match packet {
         v5::Packet::ConnAck(ack) => Incoming::Connack(connack_v5(ack)),
         v5::Packet::PubAck(ack) => {
-            Incoming::Puback { id: ack.pkid, refused: puback_refusal(ack.reason) }
+            Incoming::Puback { id: ack.pkid, refused: reason::puback(ack.reason) }
         }
         v5::Packet::Publish(publish) => {
             Incoming::Publish { id: publish.pkid, qos: publish.qos as u8 }
@@ -301,7 +302,7 @@ fn decode_v5(packet: &mut BytesMut) -> Result<Incoming, Malformed> {
 
 fn connack_v5(ack: v5::ConnAck) -> Connack {
     let detail = ack.properties.as_ref().and_then(|all| all.reason_string.clone());
-    let refused = refusal_v5(ack.code).map(|words| match detail {
+    let refused = reason::connack_v5(ack.code).map(|words| match detail {
         Some(detail) => format!("{words} ({})", plain(&detail)),
         None => words,
     });
@@ -317,83 +318,8 @@ fn connack_v5(ack: v5::ConnAck) -> Connack {
     }
 }
 
-/// MQTT 3.1.1, 3.2.2.3.
-fn refusal_v4(code: v4::ConnectReturnCode) -> Option<&'static str> {
-    use v4::ConnectReturnCode as Code;
-    match code {
-        Code::Success => None,
-        Code::RefusedProtocolVersion => Some("it doesn't speak MQTT 3.1.1: set `version = 5`"),
-        Code::BadClientId => Some("it refuses the client id: set another `client_id`"),
-        Code::ServiceUnavailable => Some("it isn't available now"),
-        Code::BadUserNamePassword => Some("it refuses the user name or the password"),
-        Code::NotAuthorized => Some("not authorized: check `username` and the password"),
-    }
-}
-
-/// MQTT 5, 3.2.2.2.
-fn refusal_v5(code: v5::ConnectReturnCode) -> Option<String> {
-    use v5::ConnectReturnCode as Code;
-    let words = match code {
-        Code::Success => return None,
-        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
-            "it doesn't speak MQTT 5: set `version = 4`"
-        }
-        Code::BadClientId | Code::ClientIdentifierNotValid => {
-            "it refuses the client id: set another `client_id`"
-        }
-        Code::ServiceUnavailable | Code::ServerUnavailable => "it isn't available now",
-        Code::BadUserNamePassword => "it refuses the user name or the password",
-        Code::NotAuthorized => "not authorized: check `username` and the password",
-        Code::Banned => "this client is banned",
-        Code::ServerBusy => "it is busy",
-        Code::TopicNameInvalid => "it refuses the topic of the will: check `topic_prefix`",
-        Code::RetainNotSupported => "it doesn't take a retained will",
-        Code::QoSNotSupported => "it doesn't take a will of QoS 1",
-        Code::UseAnotherServer | Code::ServerMoved => "it wants another server to be used",
-        Code::ConnectionRateExceeded => "too many connections in a short time",
-        Code::QuotaExceeded => "a quota is used up",
-        other => return Some(format!("it refuses the connection: {other:?}")),
-    };
-    Some(words.to_owned())
-}
-
-/// MQTT 5, 3.4.2.1. `NoMatchingSubscribers` is a success.
-fn puback_refusal(reason: v5::PubAckReason) -> Option<String> {
-    use v5::PubAckReason as Reason;
-    let words = match reason {
-        Reason::Success | Reason::NoMatchingSubscribers => return None,
-        Reason::UnspecifiedError => "unspecified error",
-        Reason::ImplementationSpecificError => "implementation specific error",
-        Reason::NotAuthorized => "not authorized to publish there",
-        Reason::TopicNameInvalid => "topic name invalid: check `topic_prefix`",
-        Reason::PacketIdentifierInUse => "packet identifier in use",
-        Reason::QuotaExceeded => "quota exceeded",
-        Reason::PayloadFormatInvalid => "payload format invalid",
-    };
-    Some(words.to_owned())
-}
-
-/// MQTT 5, 3.14.2.1.
-fn disconnect(reason: u8) -> Incoming {
-    let words = match reason {
-        0x00 => "it closed the connection".to_owned(),
-        0x81 => "it calls a packet malformed".to_owned(),
-        0x82 => "it calls a packet a protocol error".to_owned(),
-        0x87 => "not authorized".to_owned(),
-        0x89 => "it is busy".to_owned(),
-        0x8B => "it is shutting down".to_owned(),
-        0x8D => "it heard nothing within the keep-alive".to_owned(),
-        0x8E => "another client has taken the client id over: give each gateway its own".to_owned(),
-        0x93 => "more was sent unacknowledged than it allows".to_owned(),
-        0x95 => "a packet was too large for it: lower `max_packet`".to_owned(),
-        0x96 => "too many messages in a short time".to_owned(),
-        0x97 => "a quota is used up".to_owned(),
-        0x98 => "an administrator ended the connection".to_owned(),
-        0x9A => "it takes no retained messages".to_owned(),
-        0xA0 => "the longest connection time is over".to_owned(),
-        code => format!("it ended the connection with reason 0x{code:02x}"),
-    };
-    Incoming::Disconnect { reason: words, taken_over: reason == 0x8E }
+fn disconnect(code: u8) -> Incoming {
+    Incoming::Disconnect { reason: reason::disconnect(code), taken_over: code == TAKEN_OVER }
 }
 
 /// A broker's text for the log and the page: short, one line, no control

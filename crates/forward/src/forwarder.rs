@@ -9,8 +9,9 @@ use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, GOOD};
 use crate::codec::Hello;
+use crate::lost::Lost;
 use crate::outbox::{self, FETCH_MAX, Outbox};
-use crate::session::{Lost, Message, Session, Settings};
+use crate::session::{Message, Session, Settings};
 use crate::transport::{Closed, Event, FRAME, Transport};
 use crate::window::Progress;
 use crate::{Config, Endpoint, Gateway, Link, State, connect, payload, secret};

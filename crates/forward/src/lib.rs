@@ -12,8 +12,8 @@
 //! | `config`, `check`, `endpoint` | `[forward.X]` and what must hold of it |
 //! | `secret`, `tls`, `connect` | from a URL to a stream that carries MQTT |
 //! | `transport` | bytes out and in over that stream, bounded both ways |
-//! | `codec` | MQTT packets of both versions; only it and `broker` know rumqttc |
-//! | `session`, `window` | QoS 1 without I/O: what may be sent, what is acknowledged, what is late |
+//! | `codec`, `reason` | MQTT packets of both versions; only they and `broker` know rumqttc |
+//! | `session`, `window`, `lost` | QoS 1 without I/O: what may be sent, what is acknowledged, what is late |
 //! | `payload` | what subscribers parse |
 //! | `outbox` | from the cursor's records to messages that fit the broker's limits |
 //! | `forwarder`, `backoff`, `link` | the loop that holds these together |
@@ -30,8 +30,10 @@ mod connect;
 mod endpoint;
 mod forwarder;
 mod link;
+mod lost;
 mod outbox;
 mod payload;
+mod reason;
 mod secret;
 mod session;
 mod tls;

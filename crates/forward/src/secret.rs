@@ -2,6 +2,7 @@
 //! never shown: errors name the place, not the content.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,16 +31,24 @@ pub(crate) enum Error {
 
 /// The password of the configuration, if there is one.
 pub(crate) fn password(config: &Config) -> Result<Option<String>, Error> {
+    password_in(config, |name| env::var_os(name))
+}
+
+fn password_in(
+    config: &Config,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>, Error> {
     if let Some(path) = &config.password_file {
         return read(path).map(Some);
     }
     if let Some(name) = &config.credential {
         let folder =
-            env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| Error::Credential(name.clone()))?;
+            variable("CREDENTIALS_DIRECTORY").ok_or_else(|| Error::Credential(name.clone()))?;
         return read(&Path::new(&folder).join(name)).map(Some);
     }
     if let Some(name) = &config.password_env {
-        return env::var(name).map(Some).map_err(|_| Error::Variable(name.clone()));
+        let word = variable(name).and_then(|word| word.into_string().ok());
+        return word.map(Some).ok_or_else(|| Error::Variable(name.clone()));
     }
     Ok(None)
 }
@@ -80,5 +89,21 @@ mod tests {
         assert!(error.contains("not a text") && !error.contains("secret"), "{error}");
         let config = Config { password_env: Some("TIDEMILL_UNSET".into()), ..Config::default() };
         assert!(password(&config).unwrap_err().to_string().contains("TIDEMILL_UNSET"));
+    }
+    #[test]
+    fn systemd_and_the_environment_are_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cloud-password"), "one\n").unwrap();
+        let credential = Config { credential: Some("cloud-password".into()), ..Config::default() };
+        let variable = Config { password_env: Some("WORD".into()), ..Config::default() };
+        let environment = |name: &str| match name {
+            "CREDENTIALS_DIRECTORY" => Some(folder.path().into()),
+            "WORD" => Some("two".into()),
+            _ => None,
+        };
+        assert_eq!(password_in(&credential, environment).unwrap().as_deref(), Some("one"));
+        assert_eq!(password_in(&variable, environment).unwrap().as_deref(), Some("two"));
+        let error = password_in(&credential, |_| None).unwrap_err().to_string();
+        assert!(error.contains("LoadCredential=cloud-password:"), "{error}");
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Transport {
     /// Handed over and not yet written and flushed.
     sending: Option<Bytes>,
     flushing: bool,
+    /// What ended it, kept until what came before has been looked at.
+    failed: Option<Closed>,
 }
 
 enum Kind {
@@ -56,11 +58,16 @@ pub(crate) enum Closed {
 
 impl Transport {
     pub(crate) fn stream(stream: Stream) -> Transport {
-        Transport { kind: Kind::Stream(stream), sending: None, flushing: false }
+        Transport { kind: Kind::Stream(stream), sending: None, flushing: false, failed: None }
     }
 
     pub(crate) fn websocket(socket: WebSocketStream<Stream>) -> Transport {
-        Transport { kind: Kind::WebSocket(Box::new(socket)), sending: None, flushing: false }
+        Transport {
+            kind: Kind::WebSocket(Box::new(socket)),
+            sending: None,
+            flushing: false,
+            failed: None,
+        }
     }
 
     /// Whether the next frame may be handed over.
@@ -75,7 +82,7 @@ impl Transport {
     }
 
     /// Writes and reads until something has happened. Dropping the future loses
-    /// nothing. `received` grows by one read or message at most.
+    /// nothing. `received` grows past [`READ`] by one read or message at most.
     pub(crate) async fn next(&mut self, received: &mut BytesMut) -> Result<Event, Closed> {
         std::future::poll_fn(|context| self.poll(context, received)).await
     }
@@ -85,10 +92,29 @@ impl Transport {
         context: &mut Context<'_>,
         received: &mut BytesMut,
     ) -> Poll<Result<Event, Closed>> {
+        if let Some(closed) = self.failed.take() {
+            return Poll::Ready(Err(closed));
+        }
         // Reading first: an acknowledgement makes room, and a broker that can't
-        // get rid of its answers stops reading.
-        if let Poll::Ready(result) = self.poll_receive(context, received) {
-            return Poll::Ready(result.map(|()| Event::Received));
+        // get rid of its answers stops reading. All that is there is taken, as
+        // each acknowledgement is a frame of its own: what they make room for
+        // goes out in one.
+        let before = received.len();
+        while received.len() < READ.max(before + 1) {
+            match self.poll_receive(context, received) {
+                Poll::Ready(Ok(())) => (),
+                Poll::Ready(Err(closed)) if received.len() == before => {
+                    return Poll::Ready(Err(closed));
+                }
+                Poll::Ready(Err(closed)) => {
+                    self.failed = Some(closed);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if received.len() > before {
+            return Poll::Ready(Ok(Event::Received));
         }
         if self.is_idle() {
             return Poll::Pending;
