@@ -7,6 +7,7 @@ import { clock, stepDecimals } from "./format";
 import type { Columns, Hole } from "./series";
 import { language, reason } from "./text";
 import { theme } from "./theme";
+import { onTouch, pinched } from "./touch";
 
 export interface View {
   columns: Columns;
@@ -45,6 +46,14 @@ export class Chart {
 
   constructor(private element: HTMLElement, private options: Options) {
     this.plot = new uPlot(this.uplotOptions(), [[], [], [], []], element);
+    if (!options.full) return;
+    onTouch(this.plot.over, {
+      point: (left, top) => this.plot.setCursor({ left, top }),
+      pinch: (before, after) => {
+        const time = (x: number) => this.plot.posToVal(x, "x") * 1000;
+        options.onZoom?.(...pinched(before, after, this.plot.over.clientWidth, time));
+      },
+    });
   }
 
   show(view: View): void {

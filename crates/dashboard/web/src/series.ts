@@ -179,6 +179,11 @@ export function leftEdge(first: number | undefined, to: number, span: number): n
   return Math.max(to - span, Math.min(first ?? 0, to - YOUNG));
 }
 
+/** Silence longer than this is unusual, milliseconds. */
+export function quietAfter(buckets: Bucket[]): number {
+  return Math.max(QUIET_MIN, QUIET_FACTOR * usualInterval(buckets));
+}
+
 /** What uPlot draws: seconds, minimum, maximum, mean; a null breaks the line. */
 export type Columns = [number[], (number | null)[], (number | null)[], (number | null)[]];
 
@@ -194,7 +199,7 @@ export function columns(buckets: Bucket[], gaps: Hole[]): Columns {
     out[2].push(max);
     out[3].push(mean);
   };
-  const quiet = Math.max(QUIET_MIN, QUIET_FACTOR * usualInterval(buckets));
+  const quiet = quietAfter(buckets);
   const breaks = [...gaps].sort((a, b) => a.from - b.from);
   let next = 0;
   let before: Bucket | undefined;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, offBefore, Series, summary, usualInterval, type Bucket } from "../src/series";
+import { BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, offBefore, quietAfter, Series, summary, usualInterval, type Bucket } from "../src/series";
 
 const SPAN = 600_000; // so that a bucket is a second wide
 const bucket = (time: number, value: number, count = 1): Bucket => ({ time, min: value, mean: value, max: value, count, bad: 0 });
@@ -115,4 +115,9 @@ test("the time when the gateway was off is a hole", () => {
   assert.equal(offBefore(2900, buckets.slice(0, 2), 1000, "off"), null, "nothing has come since");
   assert.equal(offBefore(10_900, buckets, 1000, "off"), null, "too short to see");
   assert.equal(offBefore(20_000, [], 1000, "off"), null);
+});
+
+test("silence is unusual by the channel's own measure", () => {
+  assert.equal(quietAfter([0, 1000, 2000].map((time) => bucket(time, 1))), 90_000);
+  assert.equal(quietAfter([0, 60_000, 120_000].map((time) => bucket(time, 1))), 900_000);
 });

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { Chart } from "../chart";
 import { number, title } from "../format";
 import { columns, type Columns, type Hole } from "../series";
-import { channels, now, type ChannelModel } from "../state";
+import { channels, gatewayNow, now, type ChannelModel } from "../state";
 import { language, text } from "../text";
 import { clock } from "../format";
 import { themeVersion } from "../theme";
@@ -51,7 +51,7 @@ function Known({ channel }: { channel: ChannelModel }) {
         <div class="current">
           <Value channel={channel} reading={reading} />
           <p class="meta">
-            {reading ? <Age time={reading.time} /> : text.noReading}
+            {reading ? <Age channel={channel} time={reading.time} /> : text.noReading}
             {reading && (
               <span class={`quality ${quality}`}>
                 {quality === "good" ? text.qualityGood : quality === "bad" ? text.qualityBad : text.qualityUncertain}
@@ -110,6 +110,19 @@ function RangePicker({ range, pick }: { range: Range; pick: (range: Range) => vo
   );
 }
 
+/** Less than this is nothing to look at, milliseconds. */
+const SPAN_MIN = 10_000;
+
+/** The range after a zoom: not into the future, and not to nothing. */
+function zoomed(range: Range, from: number, to: number): Range {
+  const end = Math.min(to, gatewayNow());
+  const start = Math.min(from, end - SPAN_MIN);
+  return { kind: "fixed", from: start, to: end, before: range.kind === "live" ? range.name : range.before };
+}
+
+/** A finger can't drag over the chart without a mouse's events. */
+const TOUCH = matchMedia("(hover: none)").matches;
+
 interface PlotProps {
   channel: ChannelModel;
   trace: Trace;
@@ -127,7 +140,7 @@ function Plot({ channel, trace, range, zoom }: PlotProps) {
       full: true,
       number: (value) => number(language, value, channel.digits),
       onPoint: setPoint,
-      onZoom: (from, to) => zoom({ kind: "fixed", from, to, before: range.kind === "live" ? range.name : range.before }),
+      onZoom: (from, to) => zoom(zoomed(range, from, to)),
     });
     let drawn = "";
     const stop = whileVisible(element, () => {
@@ -149,7 +162,7 @@ function Plot({ channel, trace, range, zoom }: PlotProps) {
     <>
       <div ref={box} class="plot" role="img" aria-label={trace.spoken()} />
       <p class="readout" aria-hidden="true">
-        {point === null ? <span class="hint">{trace.ready ? text.dragHint : text.loading}</span> : <PointText channel={channel} columns={shown.current} at={point} gaps={trace.data.current.gaps} />}
+        {point === null ? <span class="hint">{trace.ready ? (TOUCH ? text.touchHint : text.dragHint) : text.loading}</span> : <PointText channel={channel} columns={shown.current} at={point} gaps={trace.data.current.gaps} />}
       </p>
     </>
   );

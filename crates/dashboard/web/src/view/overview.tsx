@@ -84,7 +84,7 @@ function Tile({ channel, lost }: { channel: ChannelModel; lost: boolean }) {
       </h3>
       <Value channel={channel} reading={reading} />
       <p class="meta">
-        {reading ? <Age time={reading.time} /> : text.noReading}
+        {reading ? <Age channel={channel} time={reading.time} /> : text.noReading}
         {quality !== "good" && (
           <span class={`quality ${quality}`}>
             {quality === "bad" ? text.qualityBad : text.qualityUncertain}

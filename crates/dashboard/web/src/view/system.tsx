@@ -58,7 +58,7 @@ const size = (value: number): string => bytes(language, value).join(" ");
 
 function About({ status: { gateway, version, epoch, started, clock } }: { status: Status }) {
   const { ahead } = gatewayClock;
-  let words = clock.set ? text.clockSet : text.clockUnset;
+  let words = clock.synchronized ? text.clockSynchronised : clock.set ? text.clockSet : text.clockUnset;
   if (Math.abs(ahead) > CLOCKS_DIFFER) {
     words += `; ${ahead > 0 ? text.clockAhead(span(ahead)) : text.clockBehind(span(-ahead))}`;
   }

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { bytes, clock, number, parseTime, shortSpan, span, title } from "../format";
 import { now, type ChannelModel } from "../state";
+import { quietAfter } from "../series";
 import { language, reason, text } from "../text";
 import { isBytes, pretty } from "../units";
 import type { Reading } from "../wire";
@@ -41,12 +42,13 @@ export function valueText(channel: ChannelModel, value: Reading["value"]): strin
   return unit ? `${digits} ${unit}` : digits;
 }
 
-/** How old a time is, ticking. */
-export function Age({ time }: { time: string }) {
+/** How old a channel's last reading is, ticking; marked when it is unusually old. */
+export function Age({ channel, time }: { channel: ChannelModel; time: string }) {
   const at = parseTime(time);
   const age = now.value - at;
+  const old = channel.spec.kind === "number" && age > quietAfter(channel.series.buckets);
   return (
-    <time dateTime={time} title={clock(language, at, now.value, true)}>
+    <time class={old ? "old" : undefined} dateTime={time} title={clock(language, at, now.value, true)}>
       {age < 1500 ? text.now : text.ago(shortSpan(age))}
     </time>
   );
