@@ -20,7 +20,6 @@ export interface View {
 export interface Options {
   /** With axes, a cursor, and dragging to zoom; else a bare line. */
   full: boolean;
-  number: (value: number) => string;
   /** The cursor is at a point (an index into the columns), or left. */
   onPoint?: (index: number | null) => void;
   /** A span was dragged over, milliseconds. */
@@ -86,7 +85,7 @@ export class Chart {
     return {
       width: this.element.clientWidth || 300,
       height: this.element.clientHeight || 60,
-      padding: full ? [12, 12, 0, 0] : [4, 0, 4, 0],
+      padding: full ? [12, 20, 0, 0] : [4, 0, 4, 0],
       legend: { show: false },
       cursor: full
         ? { y: false, drag: { x: true, y: false, setScale: false }, points: { size: (_u, series) => (series === MEAN ? 8 : 0), fill: () => theme().accent } }

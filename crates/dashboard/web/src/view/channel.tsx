@@ -138,7 +138,6 @@ function Plot({ channel, trace, range, zoom }: PlotProps) {
     const element = box.current!;
     const chart = new Chart(element, {
       full: true,
-      number: (value) => number(language, value, channel.digits),
       onPoint: setPoint,
       onZoom: (from, to) => zoom(zoomed(range, from, to)),
     });

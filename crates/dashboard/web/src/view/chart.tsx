@@ -36,7 +36,7 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
     const element = box.current!;
     const isNumber = channel.spec.kind === "number";
     const canvas = isNumber ? null : element.appendChild(document.createElement("canvas"));
-    const chart = isNumber ? new Chart(element, { full: false, number: String }) : null;
+    const chart = isNumber ? new Chart(element, { full: false }) : null;
     const stop = new AbortController();
     let filled = -1;
     let seen = false;
