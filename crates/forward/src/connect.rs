@@ -114,15 +114,15 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     }
 }
 
-/// TLS over a connection.
+/// TLS over a connection of any kind.
 pub(crate) async fn tls(
     endpoint: &Endpoint,
-    tcp: TcpStream,
+    stream: impl Bytestream + 'static,
     connector: &TlsConnector,
 ) -> Result<Stream, Error> {
     let name = ServerName::try_from(endpoint.host.clone())
         .map_err(|_| Error::TlsName(endpoint.host.clone()))?;
-    let stream = connector.connect(name, tcp).await.map_err(Error::Tls)?;
+    let stream = connector.connect(name, stream).await.map_err(Error::Tls)?;
     Ok(Box::new(stream))
 }
 

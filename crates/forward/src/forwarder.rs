@@ -173,9 +173,9 @@ impl Forwarder {
             let wants = running && connection.session.is_open() && self.outbox.wants();
             let waits = wants && !connection.more && !connection.closed;
             let deadline = connection.deadline(self.config.ack_timeout);
-            let reading = connection.out.len() < ANSWERS_MAX || !connection.transport.is_idle();
+            let reading = connection.out.len() < ANSWERS_MAX;
             tokio::select! {
-                event = connection.transport.next(&mut connection.received), if reading => {
+                event = connection.transport.next(&mut connection.received, reading) => {
                     self.happened(event?, connection)?;
                 }
                 open = self.cursor.wait(self.outbox.looked()), if waits => {
@@ -307,7 +307,7 @@ impl Forwarder {
         let flush = async {
             while !connection.out.is_empty() || !connection.transport.is_idle() {
                 connection.hand_over(Instant::now());
-                connection.transport.next(&mut connection.received).await?;
+                connection.transport.next(&mut connection.received, false).await?;
             }
             Ok::<(), Closed>(())
         };

@@ -82,15 +82,22 @@ impl Transport {
     }
 
     /// Writes and reads until something has happened. Dropping the future loses
-    /// nothing. `received` grows past [`READ`] by one read or message at most.
-    pub(crate) async fn next(&mut self, received: &mut BytesMut) -> Result<Event, Closed> {
-        std::future::poll_fn(|context| self.poll(context, received)).await
+    /// nothing. `received` grows past [`READ`] by one read or message at most;
+    /// with `reading` off it doesn't grow, and whoever floods us fills buffers
+    /// of its own.
+    pub(crate) async fn next(
+        &mut self,
+        received: &mut BytesMut,
+        reading: bool,
+    ) -> Result<Event, Closed> {
+        std::future::poll_fn(|context| self.poll(context, received, reading)).await
     }
 
     fn poll(
         &mut self,
         context: &mut Context<'_>,
         received: &mut BytesMut,
+        reading: bool,
     ) -> Poll<Result<Event, Closed>> {
         if let Some(closed) = self.failed.take() {
             return Poll::Ready(Err(closed));
@@ -100,7 +107,7 @@ impl Transport {
         // each acknowledgement is a frame of its own: what they make room for
         // goes out in one.
         let before = received.len();
-        while received.len() < READ.max(before + 1) {
+        while reading && received.len() < READ.max(before + 1) {
             match self.poll_receive(context, received) {
                 Poll::Ready(Ok(())) => (),
                 Poll::Ready(Err(closed)) if received.len() == before => {

@@ -1,9 +1,12 @@
 //! What real brokers and networks do, and what must not be lost by it.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use forward::State;
-use tokio::time;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::{self, Instant};
 
 use crate::support::{Rig, Server, first_occurrences};
 
@@ -173,4 +176,30 @@ async fn a_stop_does_not_wait_for_a_broker_that_is_silent() {
     rig.read(10).await;
     let stopped = time::timeout(Duration::from_secs(6), rig.stop()).await;
     assert!(stopped.is_ok(), "three seconds for what is in flight, and a goodbye");
+}
+
+/// It takes nothing and sends what must be answered: the answers must not pile
+/// up, and the link must be given up.
+#[tokio::test]
+async fn a_broker_that_floods_and_does_not_read_is_not_read_either() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let url = format!("mqtt://{}", listener.local_addr().expect("an address"));
+    let mut rig = Rig::start(&url, "version = 4\nack_timeout = \"5s\"").await;
+    let (mut stream, _) = listener.accept().await.expect("the forwarder");
+    let mut connect = [0; 16];
+    stream.read_exact(&mut connect).await.expect("CONNECT");
+    stream.write_all(&[0x20, 2, 0, 0]).await.expect("it reads");
+    let publish = [0x32, 5, 0, 1, b'a', 0, 7].repeat(1_000);
+    let begun = Instant::now();
+    let stalled = loop {
+        // The write is stuck once the buffers of both ends are full.
+        match time::timeout(Duration::from_secs(1), stream.write_all(&publish)).await {
+            Ok(written) => written.expect("it isn't given up before the buffers are full"),
+            Err(_) => break begun.elapsed(),
+        }
+    };
+    assert!(stalled < Duration::from_secs(5), "{stalled:?}");
+    let link = rig.fails_with("for 5s").await;
+    assert_eq!(link.state, State::Offline);
+    rig.stop().await;
 }

@@ -123,7 +123,7 @@ async fn connect(transport: &mut Transport, received: &mut BytesMut) -> Option<(
     loop {
         let version = match packet::level(received).ok()? {
             None => {
-                transport.next(received).await.ok()?;
+                transport.next(received, true).await.ok()?;
                 continue;
             }
             Some(4) => Version::V4,
@@ -162,7 +162,7 @@ async fn flush(
         if transport.is_idle() {
             transport.send(out.split().freeze());
         }
-        if transport.next(received).await? == Event::Received {
+        if transport.next(received, true).await? == Event::Received {
             received.clear();
         }
     }
@@ -191,10 +191,9 @@ impl Client {
                 }
             };
             let room = self.room();
-            let writing = !self.transport.is_idle();
+            let reading = self.out.len() < ANSWERS_MAX;
             tokio::select! {
-                event = self.transport.next(&mut self.received),
-                    if !bent.silent && (self.out.len() < ANSWERS_MAX || writing) =>
+                event = self.transport.next(&mut self.received, reading), if !bent.silent =>
                 {
                     match event {
                         Ok(Event::Received) => heard = Instant::now(),

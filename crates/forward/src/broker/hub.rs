@@ -151,6 +151,7 @@ impl Hub {
     /// Delivers to everyone who listens, and keeps what is to be retained.
     pub(crate) fn publish(&self, message: Message, from: Option<u64>) {
         let mut state = self.state();
+        let mut deaf = Vec::new();
         for (number, member) in &state.members {
             let own = Some(*number) == from;
             // Overlapping filters deliver once, at the best quality asked for.
@@ -162,9 +163,14 @@ impl Hub {
             if let Some(subscription) = best {
                 let retain = message.retain && subscription.as_published;
                 let qos = message.qos.min(subscription.qos);
-                member.give(Message { retain, qos, ..message.clone() });
+                let given = member.give(Message { retain, qos, ..message.clone() });
+                if !given && member.client.is_empty() {
+                    deaf.push(*number);
+                }
             }
         }
+        // A listener in the same process sees the end of its queue.
+        state.members.retain(|number, _| !deaf.contains(number));
         if message.retain && message.payload.is_empty() {
             state.retained.remove(&message.topic);
         } else if message.retain
@@ -216,8 +222,10 @@ impl State {
 }
 
 impl Member {
-    fn give(&self, message: Message) {
-        if self.queue.try_send(message).is_err() {
+    /// Queues a message; `false` when the client is too slow, which ends it.
+    fn give(&self, message: Message) -> bool {
+        let given = self.queue.try_send(message).is_ok();
+        if !given {
             self.ended.send_if_modified(|ended| {
                 let first = *ended == Ended::No;
                 if first {
@@ -226,5 +234,58 @@ impl Member {
                 first
             });
         }
+        given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(topic: &str) -> Message {
+        Message { topic: topic.into(), payload: Bytes::new(), retain: false, qos: 1 }
+    }
+
+    #[test]
+    fn a_listener_that_does_not_listen_is_ended_and_costs_nothing() {
+        let hub = Hub::new();
+        let mut slow = hub.listen("#", 2);
+        let mut quick = hub.listen("#", 10);
+        (0..5).for_each(|_| hub.publish(message("a"), None));
+        let count = |queue: &mut mpsc::Receiver<Message>| {
+            std::iter::from_fn(|| queue.try_recv().ok()).count()
+        };
+        assert_eq!((count(&mut slow), count(&mut quick)), (2, 5));
+        assert_eq!(slow.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn a_slow_client_is_told_to_go() {
+        let hub = Hub::new();
+        let place = hub.enter("slow");
+        let all =
+            Subscription { filter: "#".to_owned(), qos: 0, no_local: false, as_published: false };
+        assert_eq!(hub.subscribe(place.number, all), Some(true));
+        (0..QUEUE_MAX).for_each(|_| hub.publish(message("a"), None));
+        assert_eq!(*place.ended.borrow(), Ended::No);
+        hub.publish(message("a"), None);
+        assert_eq!(*place.ended.borrow(), Ended::Slow);
+    }
+
+    #[test]
+    fn no_local_and_as_published_are_kept_to() {
+        let hub = Hub::new();
+        let mut place = hub.enter("self");
+        for (filter, no_local, as_published) in [("own", true, false), ("flag", false, true)] {
+            let filter = filter.to_owned();
+            let subscription = Subscription { filter, qos: 0, no_local, as_published };
+            hub.subscribe(place.number, subscription);
+        }
+        hub.publish(message("own"), Some(place.number));
+        hub.publish(Message { retain: true, ..message("flag") }, Some(place.number));
+        let got =
+            place.queue.try_recv().map(|message| (message.topic, message.retain, message.qos));
+        assert_eq!(got, Ok(("flag".into(), true, 0)));
+        assert!(place.queue.try_recv().is_err());
     }
 }

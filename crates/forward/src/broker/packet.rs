@@ -310,3 +310,46 @@ pub(crate) fn disconnect(version: Version, reason: u8, out: &mut BytesMut) {
         out.put_slice(&[0xE0, 1, reason]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_level_is_found_wherever_the_length_ends() {
+        let short = [0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 5];
+        assert_eq!(level(&BytesMut::from(&short[..])), Ok(Some(5)));
+        assert_eq!(level(&BytesMut::from(&short[..6])), Ok(None));
+        let mut long = vec![0x10, 0x80 | 100, 1, 0, 6];
+        long.extend(b"MQIsdp\x03");
+        long.resize(3 + 228, 0);
+        assert_eq!(level(&BytesMut::from(&long[..])), Ok(Some(3)));
+        assert_eq!(level(&BytesMut::from(&[0xC0, 0][..])), Ok(Some(0)), "no CONNECT");
+    }
+
+    #[test]
+    fn a_suback_of_many_filters_has_a_length_of_two_bytes() {
+        let mut out = BytesMut::new();
+        answers(Version::V5, 0x90, 7, &[1; 130], &mut out);
+        assert_eq!(out[..6], [0x90, 0x80 | 5, 1, 0, 7, 0]);
+        assert_eq!(out.len(), 3 + 133);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_sends_is_a_packet_an_error_or_awaited(
+            kind in 0_u8..16, flags in 0_u8..16, five in any::<bool>(),
+            body in proptest::collection::vec(any::<u8>(), 0..120),
+        ) {
+            let version = if five { Version::V5 } else { Version::V4 };
+            let mut bytes = vec![kind << 4 | flags, u8::try_from(body.len()).unwrap()];
+            bytes.extend(body);
+            let mut received = BytesMut::from(&bytes[..]);
+            let _ = level(&received);
+            let _ = decode(version, &mut received);
+            prop_assert!(received.is_empty(), "a whole packet is taken out");
+        }
+    }
+}

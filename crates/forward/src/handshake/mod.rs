@@ -255,7 +255,7 @@ async fn connack(transport: &mut Transport, options: &Options) -> Result<(), Str
     codec.connect(&hello, &mut out);
     transport.send(out.split().freeze());
     loop {
-        if transport.next(&mut received).await.map_err(|e| e.to_string())? == Event::Sent {
+        if transport.next(&mut received, true).await.map_err(|e| e.to_string())? == Event::Sent {
             continue;
         }
         match codec.decode(&mut received).map_err(|error| error.to_string())? {
@@ -273,7 +273,7 @@ async fn connack(transport: &mut Transport, options: &Options) -> Result<(), Str
     }
     while !transport.is_idle() {
         // The answer was had; what follows doesn't matter.
-        if transport.next(&mut received).await.is_err() {
+        if transport.next(&mut received, true).await.is_err() {
             break;
         }
     }
