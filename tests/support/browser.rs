@@ -121,7 +121,7 @@ impl Browser {
     pub(crate) fn screenshot(&self, name: &str) -> PathBuf {
         let picture = self.ask("GET", &self.path("/screenshot"), &Value::Null);
         let picture = BASE64.decode(picture.as_str().unwrap_or_default().as_bytes()).unwrap();
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join(format!("{name}.png"));
         std::fs::write(&file, picture).unwrap();

@@ -9,10 +9,12 @@ use tempfile::TempDir;
 
 use super::{Feed, eventually, free_port, http};
 
-/// The binary under test; the benchmark names the one that is shipped.
+/// The binary under test: cargo tells the tests where it is, and `cargo xtask
+/// bench` the benchmark.
 pub(crate) fn binary() -> PathBuf {
-    let built = || PathBuf::from(env!("CARGO_BIN_EXE_tidemill"));
-    std::env::var_os("TIDEMILL_BIN").map_or_else(built, PathBuf::from)
+    let told = std::env::var_os("TIDEMILL_BIN");
+    let built = || option_env!("CARGO_BIN_EXE_tidemill").map(Into::into);
+    told.or_else(built).expect("TIDEMILL_BIN names the binary").into()
 }
 
 /// What outlives a process: the configuration and the store.

@@ -69,12 +69,11 @@ fn bench(arguments: &[String]) -> Result<()> {
         setup::need(setup::TO_BUILD)?;
         setup::need(setup::TO_BENCH)?;
     }
-    // The binary that is measured is the one that is shipped: built alone, so
-    // that no feature of a test's library gets into it.
-    step::run("build", step::cargo(&["build", "--release", "--locked", "--package", "tidemill"]))?;
-    let mut bench = step::cargo(&["bench", "--locked", "--package", "tidemill"]);
-    bench.args(["--bench", "pipeline", "--"]).args(arguments);
-    bench.env("TIDEMILL_BIN", step::target().join("release/tidemill"));
+    let build = ["build", "--release", "--locked", "--package", "tidemill", "--package", "bench"];
+    step::run("build", step::cargo(&build))?;
+    let release = step::target().join("release");
+    let mut bench = std::process::Command::new(release.join("bench"));
+    bench.args(arguments).env("TIDEMILL_BIN", release.join("tidemill"));
     step::become_it(bench)
 }
 

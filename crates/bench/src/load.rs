@@ -92,7 +92,12 @@ pub(crate) fn run(load: &Load) -> Outcome {
     let (idle_rss, cpu, written) = (usage::peak_rss(&pid), usage::cpu(&pid), usage::written(&pid));
     let began = Instant::now();
     let (lines, rate) = (load.lines, load.rate);
-    let feeder = std::thread::spawn(move || feed(&mut port, lines, rate));
+    let feeder = std::thread::spawn(move || {
+        let sent = feed(&mut port, lines, rate);
+        // Open until all has arrived: pulling the plug would lose what is still
+        // in the line.
+        (sent, port)
+    });
     let mut received = Vec::new();
     while (received.len() as u64) < load.lines {
         let Some(message) = subscriber.poll(PATIENCE) else { break };
@@ -104,12 +109,13 @@ pub(crate) fn run(load: &Load) -> Outcome {
     for message in subscriber.rest(Duration::from_secs(1)) {
         read(load.format, &message, &mut received);
     }
-    let sent = feeder.join().unwrap();
+    let (sent, port) = feeder.join().unwrap();
     let peak_rss = usage::peak_rss(&pid);
     // With the last commit's pages.
     gateway.settle(|| usage::written(&pid));
     let written = usage::written(&pid) - written;
     gateway.stop();
+    drop(port);
     let (lost, twice, disordered) = compare(&sent, &received);
     let mut latencies: Vec<Duration> = received
         .iter()
@@ -156,8 +162,10 @@ fn read(format: Format, message: &Message, into: &mut Vec<(u64, Timestamp)>) {
     let text = std::str::from_utf8(&message.payload).unwrap();
     for rest in text.split(key).skip(1) {
         let end = rest.find([',', '}']).unwrap();
-        let number: f64 = rest[..end].parse().unwrap();
-        into.push((number as u64, message.at));
+        // A bad reading has none.
+        if let Ok(number) = rest[..end].parse::<f64>() {
+            into.push((number as u64, message.at));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod load;
 mod usage;
 
 #[expect(dead_code, unused_imports, reason = "the tests use the rest")]
-#[path = "../tests/support/mod.rs"]
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::process::ExitCode;
@@ -59,12 +59,11 @@ fn main() -> ExitCode {
     verdict(&full, &paced)
 }
 
-/// `None` for help. `--bench` is what cargo adds.
+/// `None` for help.
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut options = Options { lines: 1_000_000, rate: 1_000, seconds: 60 };
     while let Some(argument) = arguments.next() {
         let place = match argument.as_str() {
-            "--bench" => continue,
             "--help" | "-h" => return Ok(None),
             "--lines" => &mut options.lines,
             "--rate" => &mut options.rate,
