@@ -291,3 +291,92 @@ fn take_out(root: &mut Spanned<DeValue<'_>>, keys: &[String]) -> Option<String> 
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use expect_test::{Expect, expect};
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Forward {
+        url: String,
+        #[serde(default, with = "humantime_serde::option")]
+        keep: Option<Duration>,
+        tls: Option<Tls>,
+        #[serde(default)]
+        nodes: Vec<Tls>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Tls {
+        cert: String,
+        #[expect(dead_code, reason = "only its type matters here")]
+        port: u16,
+    }
+
+    fn check(file: &str, expected: &Expect) -> Option<Forward> {
+        let mut errors = Vec::new();
+        let table = DeTable::parse(file).unwrap();
+        let settings = parse(table, "forward.cloud", &["channels"], &mut errors);
+        let shown = |error: &ConfigError| {
+            let span = error.span.clone().unwrap_or_default();
+            format!("{:?} {error}\n", file.get(span).unwrap_or("?"))
+        };
+        expected.assert_eq(&errors.iter().map(shown).collect::<String>());
+        settings
+    }
+
+    #[test]
+    fn an_unknown_key_still_gives_settings_and_a_wrong_value_does_not() {
+        let settings = check(
+            "url = 'ws://x'\nchanels = []\nzzz = 1",
+            &expect![[r#"
+                "chanels" forward.cloud.chanels: unknown key `chanels`; did you mean `channels`?
+                "zzz" forward.cloud.zzz: unknown key `zzz`; there are `channels`, `keep`, `nodes`, `tls`, `url`
+            "#]],
+        );
+        assert_eq!(settings.unwrap().url, "ws://x");
+        assert!(check("url = 1\nkeep = '5 moons'", &expect![[r#"
+            "'5 moons'" forward.cloud.keep: expected a duration such as 250ms, 1s, 15min, 30d, found the text "5 moons"
+            "1" forward.cloud.url: expected a text in quotes, found the number 1
+        "#]]).is_none());
+    }
+
+    #[test]
+    fn a_missing_key_is_told_once_and_not_when_its_value_was_wrong() {
+        check(
+            "keep = 5",
+            &expect![[r#"
+            "5" forward.cloud.keep: expected a duration such as 250ms, 1s, 15min, 30d, found the number 5
+            "" forward.cloud.url: missing key `url`
+        "#]],
+        );
+        check(
+            "url = ''\ntls = { cert = 1, prt = 1 }",
+            &expect![[r#"
+            "1" forward.cloud.tls.cert: expected a text in quotes, found the number 1
+            "prt" forward.cloud.tls.prt: unknown key `prt`; did you mean `port`?
+        "#]],
+        );
+        check(
+            "url = ''\nnodes = [{ cert = '', port = 1 }, { cert = '', port = 70000 }]",
+            &expect![[r#"
+            "70000" forward.cloud.nodes.1.port: expected a whole number from 0 to 65535, found the number 70000
+        "#]],
+        );
+    }
+
+    #[test]
+    fn good_settings_have_no_errors() {
+        let file = "url = 'ws://x'\nkeep = '15min'\ntls = { cert = 'c', port = 1 }";
+        let settings = check(file, &expect![[""]]).unwrap();
+        assert_eq!(settings.keep, Some(Duration::from_secs(900)));
+        assert_eq!((settings.tls.unwrap().cert.as_str(), settings.nodes.len()), ("c", 0));
+    }
+}
