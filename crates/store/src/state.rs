@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) size: u64,
     pub(crate) bytes_written: u64,
     pub(crate) error: Option<String>,
+    /// A power cut loses nothing through this number.
+    pub(crate) durable: u64,
     /// The queue was full for as long as the appender waits: until the next
     /// commit it doesn't wait again.
     pub(crate) stuck: bool,
@@ -123,6 +125,7 @@ impl Shared {
             size: 0,
             bytes_written: 0,
             error: None,
+            durable: last.0,
             stuck: false,
             commits: 0,
             appender_gone: false,
@@ -175,6 +178,7 @@ impl Shared {
             readings: ledger.stored.saturating_sub(ledger.removed),
             oldest: state.oldest.map(|at| reading::Timestamp::from_micros(at).to_string()),
             committed: self.committed.borrow().0,
+            durable: state.durable,
             queued: state.queued_readings,
             // Counted where readings come in, so that it would show if one
             // were neither stored nor dropped.

@@ -18,6 +18,9 @@ pub struct Status {
     pub oldest: Option<String>,
     /// The highest number committed.
     pub committed: u64,
+    /// The highest number that a power cut doesn't lose.
+    #[serde(default)]
+    pub durable: u64,
     /// Readings accepted and not yet committed; not yet in `read`.
     pub queued: u64,
     /// Since the store was made: readings whose fate is known, stored or dropped.

@@ -20,7 +20,10 @@ fn ten_minutes() -> Vec<Body> {
     (0..600).flat_map(second).collect()
 }
 
-fn plain(buckets: &[Bucket]) -> Vec<(f64, Option<f64>, Option<f64>, Option<f64>, u64, u64)> {
+/// Seconds after the start, smallest, mean, largest, numbers, bad.
+type Plain = (f64, Option<f64>, Option<f64>, Option<f64>, u64, u64);
+
+fn plain(buckets: &[Bucket]) -> Vec<Plain> {
     let seconds = |b: &Bucket| (b.from.as_micros() - START) as f64 / 1e6;
     buckets.iter().map(|b| (seconds(b), b.min, b.mean, b.max, b.count, b.bad)).collect()
 }
