@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use forward::State;
+use forward::handshake::Accept;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{self, Instant};
@@ -119,7 +120,7 @@ async fn the_broker_s_receive_maximum_is_kept_to() {
     let server = Server::start().await;
     server.handle.bend(|bent| bent.receive_maximum = Some(3));
     let mut inbox = server.listen();
-    let mut rig = Rig::start(&server.url, "ack_timeout = \"600ms\"").await;
+    let mut rig = Rig::start(&server.url, "ack_timeout = \"3s\"").await;
     rig.is(State::Online).await;
     let last = rig.read(500).await;
     inbox.seqs_until(last).await;
@@ -202,4 +203,51 @@ async fn a_broker_that_floods_and_does_not_read_is_not_read_either() {
     let link = rig.fails_with("for 5s").await;
     assert_eq!(link.state, State::Offline);
     rig.stop().await;
+}
+
+/// Answers every handshake with the same head, in which KEY stands for the
+/// right accept value.
+async fn answering(listener: TcpListener, answer: &str) {
+    loop {
+        let (mut stream, _) = listener.accept().await.expect("the forwarder");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut request).await.is_ok_and(|length| length == 0) {
+                break;
+            }
+        }
+        let request = String::from_utf8_lossy(&request);
+        let key = request.split("Sec-WebSocket-Key: ").nth(1).and_then(|rest| rest.lines().next());
+        let accept = Accept::of(key.unwrap_or_default()).value;
+        // It may be gone already.
+        let _ = stream.write_all(answer.replace("KEY", &accept).as_bytes()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_says_what_to_set() {
+    const UPGRADE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n";
+    let none = format!("{UPGRADE}\r\n");
+    let other = format!("{UPGRADE}Sec-WebSocket-Protocol: stomp\r\n\r\n");
+    let wrong = none.replace("KEY", "AAAA");
+    for (answer, words) in [
+        ("HTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found instead of 101: check the path"),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", "check `origin`"),
+        ("HTTP/1.1 200 OK\r\n\r\n", "that is a web server"),
+        ("HTTP/1.1 301 Moved\r\nLocation: /\r\n\r\n", "it redirects"),
+        (none.as_str(), "didn't choose the subprotocol mqtt"),
+        (other.as_str(), "chose another subprotocol than mqtt"),
+        (wrong.as_str(), "WebSocket: "),
+        ("nonsense\r\n\r\n", "WebSocket: "),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let url = format!("ws://{}/mqtt", listener.local_addr().expect("an address"));
+        let mut rig = Rig::start(&url, "").await;
+        tokio::select! {
+            link = rig.fails_with(words) => assert_eq!(link.state, State::Offline),
+            () = answering(listener, answer) => (),
+        }
+        rig.stop().await;
+    }
 }
