@@ -5,26 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 use reading::{Fault, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::Instant;
 use tokio_serial::{DataBits, ErrorKind, FlowControl, Parity, SerialPortBuilderExt, StopBits};
 
 use crate::kind::{Declared, Kinded, Pace};
-use crate::line::{Csv, Format, Frame, Frames, Json, KeyValue, Pattern, Place, shown};
+use crate::line::{Csv, Format, Json, KeyValue, Lines, Pattern, Place};
 use crate::settings::Report;
 use crate::usb::UsbId;
-use crate::{Batch, Device, Driver, Failure};
+use crate::{Device, Driver, Failure};
 
 /// The driver.
 pub(crate) struct Serial;
-
-/// A line that begins sooner than this after the opening was probably under
-/// way before it. At 9600 baud a character takes a millisecond.
-const CUT_WITHIN: Duration = Duration::from_millis(20);
 
 /// Its own keys of `[device.NAME]`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -149,19 +142,6 @@ struct Checked {
 enum At {
     Path(String),
     Usb(UsbId),
-}
-
-struct Open<P> {
-    port: P,
-    name: String,
-    frames: Frames,
-    format: Format,
-    ignore: Option<regex::Regex>,
-    /// Until the first bytes: when it was opened, if a line may have been under
-    /// way by then.
-    opened: Option<Instant>,
-    /// The first line may have lost its beginning.
-    cut: bool,
 }
 
 impl Kinded for Serial {
@@ -361,7 +341,7 @@ impl Driver for Checked {
             .exclusive(true)
             .open_native_async()
             .map_err(|error| refused(&path, &error))?;
-        Ok(Box::new(Open::over(port, path, self.format.clone(), self.ignore.clone())))
+        Ok(Box::new(Lines::over(port, path, self.format.clone(), self.ignore.clone())))
     }
 }
 
@@ -394,77 +374,6 @@ fn refused(path: &str, error: &tokio_serial::Error) -> Failure {
     }
 }
 
-impl<P: AsyncRead> Open<P> {
-    fn over(port: P, name: String, format: Format, ignore: Option<regex::Regex>) -> Open<P> {
-        // A pty keeps what was written before; a serial port does not.
-        let opened = (!name.starts_with("/dev/pts/")).then(Instant::now);
-        Open { port, name, frames: Frames::new(), format, ignore, opened, cut: false }
-    }
-}
-
-#[async_trait]
-impl<P: AsyncRead + Send + Unpin> Device for Open<P> {
-    async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure> {
-        let mut got = self.port.read(self.frames.room()).await;
-        loop {
-            let count = match got {
-                // A port that was unplugged is at its end for ever.
-                Ok(0) => {
-                    let detail =
-                        format!("{}: the device was unplugged, or its other end closed", self.name);
-                    return Err(Failure::new(Fault::Absent, detail));
-                }
-                Ok(count) => count,
-                Err(error) => return Err(gone(&self.name, &error)),
-            };
-            if let Some(opened) = self.opened.take() {
-                self.cut = opened.elapsed() < CUT_WITHIN;
-            }
-            self.frames.filled(count);
-            if !self.frames.has_room() {
-                break;
-            }
-            // A pty gives 4 KiB a call however much there is: what is there now
-            // is taken together, so that a fast device costs fewer messages. What
-            // has been taken must be parsed before anything is awaited.
-            match self.port.read(self.frames.room()).now_or_never() {
-                // Its end will be seen at the next call, too.
-                None | Some(Ok(0) | Err(_)) => break,
-                Some(more) => got = more,
-            }
-        }
-        let (format, cut, ignore) = (&mut self.format, &mut self.cut, &self.ignore);
-        self.frames.drain(|frame| match frame {
-            Frame::Line(line) => {
-                let cut = std::mem::take(cut);
-                let text = || std::str::from_utf8(line).unwrap_or_default();
-                if ignore.as_ref().is_some_and(|ignore| ignore.is_match(text())) {
-                    return;
-                }
-                if cut { format.parse_cut(line, batch) } else { format.parse(line, batch) }
-            }
-            Frame::TooLong(line) => {
-                *cut = false;
-                batch.noise(|| format!("a line that is too long: {}", shown(line)));
-            }
-        });
-        Ok(())
-    }
-}
-
-/// An error of reading. The kernel says EIO of a port whose device is gone.
-fn gone(name: &str, error: &io::Error) -> Failure {
-    const EIO: i32 = 5;
-    if error.raw_os_error() == Some(EIO) || error.kind() == io::ErrorKind::BrokenPipe {
-        Failure::new(
-            Fault::Absent,
-            format!("{name}: the device was unplugged, or its other end closed"),
-        )
-    } else {
-        Failure::io(name, error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -472,10 +381,9 @@ mod tests {
 
     use reading::{Datum, Value};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::Config;
+    use crate::{Batch, Config};
 
     fn driver(settings: &str) -> Config {
         let table = toml::de::DeTable::parse(settings).unwrap();
@@ -491,57 +399,6 @@ mod tests {
         unlockpt(&master).unwrap();
         let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         (File::from(master), path)
-    }
-
-    fn over<P: AsyncRead>(port: P, name: &str) -> Open<P> {
-        let format = Format::Json(Json::new(&[("t".to_owned(), Kind::Number)]));
-        Open::over(port, name.to_owned(), format, None)
-    }
-
-    fn numbers(batch: &mut Batch) -> Vec<f64> {
-        batch.samples.drain(..).filter_map(|sample| sample.value.number()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_line_in_pieces_is_one_line_and_the_end_of_the_port_is_a_loss() {
-        let (mut device, port) = duplex(64);
-        let mut open = over(port, "/dev/pts/1");
-        let mut batch = Batch::default();
-        device.write_all(b"{\"t\":1}\r\n{\"t\":").await.unwrap();
-        open.read(&mut batch).await.unwrap();
-        device.write_all(b"2}\n").await.unwrap();
-        open.read(&mut batch).await.unwrap();
-        assert_eq!(numbers(&mut batch), [1.0, 2.0]);
-        drop(device);
-        assert_eq!(open.read(&mut batch).await.unwrap_err().fault, Fault::Absent);
-    }
-
-    #[tokio::test]
-    async fn noise_is_counted_and_the_port_goes_on() {
-        let (mut device, port) = duplex(64 * 1024);
-        let mut open = over(port, "/dev/pts/1");
-        let mut batch = Batch::default();
-        let long = vec![b'x'; 20_000];
-        for bytes in [b"\xff\xfe\x00{\n{\"t\":1}\n".as_slice(), &long, b"\n{\"t\":2}\n"] {
-            device.write_all(bytes).await.unwrap();
-            open.read(&mut batch).await.unwrap();
-        }
-        assert_eq!((numbers(&mut batch), batch.noise), (vec![1.0, 2.0], 2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_line_of_a_port_may_be_cut_and_is_no_noise() {
-        for (after, name, noise) in
-            [(0, "/dev/ttyS0", 0), (21, "/dev/ttyS0", 1), (0, "/dev/pts/1", 1)]
-        {
-            let (mut device, port) = duplex(64);
-            let mut open = over(port, name);
-            let mut batch = Batch::default();
-            tokio::time::sleep(Duration::from_millis(after)).await;
-            device.write_all(b"\":1}\n{\"t\":2}\n").await.unwrap();
-            open.read(&mut batch).await.unwrap();
-            assert_eq!((numbers(&mut batch), batch.noise), (vec![2.0], noise), "{name} {after}");
-        }
     }
 
     #[tokio::test]

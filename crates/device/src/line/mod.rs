@@ -8,6 +8,7 @@ mod csv;
 mod frames;
 mod json;
 mod keyvalue;
+mod reader;
 mod regex;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ pub(crate) use csv::Csv;
 pub(crate) use frames::{Frame, Frames};
 pub(crate) use json::Json;
 pub(crate) use keyvalue::KeyValue;
+pub(crate) use reader::Lines;
 pub(crate) use regex::Pattern;
 
 /// How much of a line that wasn't understood is shown.

@@ -1,0 +1,287 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use reading::Datum;
+use tracing::span;
+
+use super::*;
+use crate::{Device, Driver};
+
+/// What a scripted device does at one call.
+#[derive(Clone, Debug)]
+enum Act {
+    Say(f64),
+    Noise(u64),
+    Silence(Duration),
+    Fail(Fault),
+    Panic,
+}
+use Act::{Fail, Noise, Panic, Say, Silence};
+
+/// Opening fails, or gives a device that does this and is then silent.
+type Opening = Result<Vec<Act>, Fault>;
+
+struct Scripted {
+    openings: Vec<Opening>,
+    opened: AtomicUsize,
+}
+
+struct Open(std::vec::IntoIter<Act>);
+
+#[async_trait]
+impl Driver for Scripted {
+    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        let n = self.opened.fetch_add(1, Ordering::Relaxed);
+        match self.openings.get(n) {
+            Some(Ok(acts)) => Ok(Box::new(Open(acts.clone().into_iter()))),
+            Some(Err(fault)) => Err(Failure::new(*fault, format!("opening {n} failed"))),
+            None => Ok(Box::new(Open(Vec::new().into_iter()))),
+        }
+    }
+}
+
+#[async_trait]
+impl Device for Open {
+    async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        match self.0.next() {
+            Some(Say(number)) => batch.good(0, Datum::Number(number)),
+            Some(Noise(count)) => (0..count).for_each(|_| batch.noise(|| "@#!".into())),
+            Some(Silence(duration)) => time::sleep(duration).await,
+            Some(Fail(fault)) => return Err(Failure::new(fault, "as the script says")),
+            Some(Panic) => panic!("a bug, as the script says"),
+            None => std::future::pending().await,
+        }
+        Ok(())
+    }
+}
+
+/// `keys` are more keys of the device and its channels `a` and `b`.
+fn config(driver: Option<Scripted>, keys: &str) -> Config {
+    let file = format!("driver = 'sim'\n{keys}\n");
+    let table = toml::de::DeTable::parse(&file).unwrap();
+    let mut errors = Vec::new();
+    let mut config = Config::parse("x", table, &mut errors).unwrap_or_else(|| panic!("{errors:?}"));
+    if let Some(driver) = driver {
+        config.driver = Arc::new(driver);
+        config.poll = None;
+        config.timeout = None;
+    }
+    config
+}
+
+fn scripted(openings: &[Opening]) -> Option<Scripted> {
+    Some(Scripted { openings: openings.to_vec(), opened: AtomicUsize::new(0) })
+}
+
+/// Runs for `seconds` of paused time: the readings as `a=1`, with the second
+/// each came in, and the health at the end.
+async fn run(config: Config, seconds: u64) -> (Vec<String>, Health) {
+    let (runner, health) = Runner::new(config);
+    let (sender, mut receiver) = mpsc::channel::<Vec<Reading>>(1);
+    let stop = CancellationToken::new();
+    let begin = Instant::now();
+    let collect = async {
+        let mut seen = Vec::new();
+        while let Some(readings) = receiver.recv().await {
+            assert!(!readings.is_empty(), "an empty vector was sent");
+            for Reading { channel, value, .. } in readings {
+                let value = match (&value, value.reason()) {
+                    (Value::Good(Datum::Number(number)), _) => number.to_string(),
+                    (_, reason) => reason.unwrap_or("other").to_owned(),
+                };
+                seen.push(format!("{}s {}={value}", begin.elapsed().as_secs(), channel.name()));
+            }
+        }
+        seen
+    };
+    let end = async {
+        time::sleep(Duration::from_secs(seconds)).await;
+        stop.cancel();
+    };
+    let ((), (), seen) = tokio::join!(runner.run(sender, stop.clone()), end, collect);
+    (seen, health.borrow().clone())
+}
+
+/// Two channels of numbers.
+const AB: &str = "channel.a = {}\nchannel.b = {}";
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_device_is_one_bad_reading_a_channel_and_is_opened_again() {
+    let openings = [
+        Ok(vec![Say(1.0), Fail(Fault::Io)]),
+        Err(Fault::Absent),
+        Err(Fault::Denied),
+        Ok(vec![Say(2.0)]),
+    ];
+    let (seen, health) = run(config(scripted(&openings), AB), 30).await;
+    // Tried again after 0.75 to 1, 1.5 to 2 and 3 to 4 seconds.
+    let back = seen.last().cloned().unwrap();
+    assert_eq!(seen[..3], ["0s a=1", "0s a=i/o error", "0s b=i/o error"]);
+    assert!(["5s a=2", "6s a=2"].contains(&back.as_str()) && seen.len() == 4, "{seen:?}");
+    assert_eq!((health.state, health.error, health.readings, health.bad), (State::Ok, None, 4, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_health_says_why_a_device_is_lost() {
+    let openings: Vec<Opening> = (0..20).map(|_| Err(Fault::Absent)).collect();
+    let (seen, health) = run(config(scripted(&openings), AB), 100).await;
+    assert_eq!(seen, ["0s a=absent", "0s b=absent"]);
+    assert_eq!(health.state, State::Lost);
+    // 1 + 2 + 4 + 8 + 16 + 32 seconds make six or seven more tries.
+    let error = health.error.unwrap();
+    assert!(["opening 6 failed", "opening 7 failed"].contains(&error.as_str()), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_caught_and_the_device_opened_again() {
+    let openings = [Ok(vec![Say(1.0), Panic]), Ok(vec![Say(2.0)])];
+    let (seen, health) = run(config(scripted(&openings), "channel.a = {}"), 5).await;
+    assert_eq!(seen[..2], ["0s a=1", "0s a=driver bug"]);
+    assert!(seen[2].ends_with("a=2"), "{seen:?}");
+    assert_eq!(health.state, State::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_does_not_answer_is_lost_at_its_timeout() {
+    let mut config = config(scripted(&[Ok(vec![Say(1.0)])]), "channel.a = {}");
+    config.timeout = Some(Duration::from_secs(5));
+    let (seen, health) = run(config, 6).await;
+    assert_eq!(seen, ["0s a=1", "5s a=timeout"]);
+    assert_eq!(health.error.unwrap(), "an answer took longer than 5s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_stale_once_and_never_an_old_value_again() {
+    let second = Duration::from_secs(1);
+    let acts = vec![Say(1.0), Silence(20 * second), Say(2.0)];
+    let keys = "channel.a = { stale = '5s' }\nchannel.b = { stale = '10s' }";
+    let (seen, health) = run(config(scripted(&[Ok(acts)]), keys), 60).await;
+    assert_eq!(seen, ["0s a=1", "5s a=stale", "10s b=stale", "20s a=2", "25s a=stale"]);
+    assert_eq!(health.state, State::Ok, "a silent port is still there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_device_does_not_hide_a_stale_channel() {
+    let acts = (0..30).flat_map(|n| [Say(f64::from(n)), Silence(Duration::from_secs(1))]);
+    let keys = "channel.a = {}\nchannel.b = { stale = '5s' }";
+    let (seen, _) = run(config(scripted(&[Ok(acts.collect())]), keys), 20).await;
+    let bad: Vec<_> = seen.iter().filter(|seen| seen.contains("stale")).collect();
+    assert_eq!(bad, ["5s b=stale"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn noise_never_closes_a_port_and_is_one_bad_reading_a_second() {
+    let tenth = Duration::from_millis(100);
+    let noise = (0..25).flat_map(|_| [Noise(40), Silence(tenth)]);
+    let acts = noise.chain([Say(1.0)]).collect();
+    let (seen, health) = run(config(scripted(&[Ok(acts)]), AB), 10).await;
+    let bad = |second: u64| ["a", "b"].map(|name| format!("{second}s {name}=not understood"));
+    assert_eq!(seen[..6], [bad(0), bad(1), bad(2)].concat());
+    assert_eq!(seen[6..], ["2s a=1"]);
+    assert_eq!((health.noise, health.bad, health.state), (1000, 6, State::Ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_are_scaled_and_judged_by_their_range() {
+    let acts = [1.0, 50.0, -41.0, f64::MAX].map(Say).to_vec();
+    let keys = "channel.a = { scale = 10, offset = -5, range = [-5, 100] }";
+    let (seen, _) = run(config(scripted(&[Ok(acts)]), keys), 1).await;
+    let bad = "0s a=out of range";
+    assert_eq!(seen, ["0s a=5", bad, bad, "0s a=not understood"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_hold_back_and_their_timers_run() {
+    let second = Duration::from_secs(1);
+    let acts = [Say(1.0), Silence(second), Say(2.0), Silence(10 * second), Say(2.0)];
+    let keys = "channel.a = { filters = [{ debounce = '2s' }, { timeout = '5s' }] }";
+    let (seen, _) = run(config(scripted(&[Ok(acts.to_vec())]), keys), 14).await;
+    assert_eq!(seen, ["3s a=2", "8s a=stale", "13s a=2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_is_asked_at_its_pace() {
+    let keys = "poll = '3s'\nchannel.a = { wave = 'counter' }";
+    let (seen, _) = run(config(None, keys), 10).await;
+    assert_eq!(seen, ["0s a=0", "3s a=1", "6s a=2", "9s a=3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_simulated_misfortunes_are_survived() {
+    for (fault, word) in [("lost", "absent"), ("panic", "driver bug"), ("hang", "timeout")] {
+        let keys = format!(
+            "poll = '1s'\ntimeout = '2s'\nfault = '{fault}'\nfault_every = '5s'\n\
+             channel.a = {{ wave = 'counter' }}"
+        );
+        let (seen, health) = run(config(None, &keys), 60).await;
+        let bad = seen.iter().filter(|seen| seen.contains(&format!("a={word}"))).count();
+        assert!((4..=10).contains(&bad), "{fault}: {seen:?}");
+        assert_eq!(health.bad, bad as u64, "{fault}");
+        // The counter goes on where it was: nothing is given twice.
+        let numbers: Vec<&str> =
+            seen.iter().filter_map(|s| s.split_once("a=")).map(|s| s.1).collect();
+        let numbers: Vec<u64> = numbers.iter().filter_map(|n| n.parse().ok()).collect();
+        assert!(numbers.iter().enumerate().all(|(n, number)| n as u64 == *number), "{fault}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_nobody_listens() {
+    let (runner, _health) = Runner::new(config(scripted(&[Ok(vec![Say(1.0)])]), AB));
+    let (sender, receiver) = mpsc::channel(1);
+    drop(receiver);
+    runner.run(sender, CancellationToken::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_has_one_line_when_lost_and_one_when_back() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let openings = [
+        Ok(vec![Say(1.0), Fail(Fault::Io)]),
+        Err(Fault::Absent),
+        Err(Fault::Absent),
+        Ok(vec![Say(2.0), Noise(500), Noise(500)]),
+    ];
+    run(config(scripted(&openings), AB), 30).await;
+    let lines = lines.0.lock().unwrap();
+    let begins = ["device is open", "device is lost", "device is back", "noise"];
+    assert_eq!(lines.len(), begins.len(), "{lines:?}");
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{lines:?}");
+    }
+}
+
+/// The messages of the log, from `info` up.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO && metadata.target().starts_with("device")
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().unwrap().push(message.0);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
