@@ -194,7 +194,7 @@ fn field(file: &str, name: &str) -> u64 {
 }
 
 fn remove(path: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm", "-lock"] {
         let mut path = path.as_os_str().to_owned();
         path.push(suffix);
         // It may not be there.
