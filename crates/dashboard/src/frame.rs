@@ -73,6 +73,14 @@ pub(crate) enum Frame<'a> {
     Skipped { count: u64 },
     /// What the client said is not understood.
     Error { error: &'a str },
+    /// An output was written, or why not.
+    Result {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        ok: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    },
 }
 
 /// What a client may say.
@@ -81,6 +89,8 @@ pub(crate) enum Frame<'a> {
 pub(crate) enum Request {
     /// From now on only these channels.
     Subscribe { channels: Vec<String> },
+    /// Give an output a value.
+    Set { channel: String, value: serde_json::Value, id: Option<String> },
 }
 
 #[derive(Clone, Copy)]
@@ -189,6 +199,17 @@ mod tests {
         expect![[r#"{"type":"skipped","count":7}"#]].assert_eq(&json(&Frame::Skipped { count: 7 }));
         expect![[r#"{"type":"error","error":"what \"is\" that"}"#]]
             .assert_eq(&json(&Frame::Error { error: "what \"is\" that" }));
+        let result = |id, ok, error| json(&Frame::Result { id, ok, error });
+        expect![[r#"{"type":"result","id":"1","ok":true}"#]].assert_eq(&result(
+            Some("1"),
+            true,
+            None,
+        ));
+        expect![[r#"{"type":"result","ok":false,"error":"no such output"}"#]].assert_eq(&result(
+            None,
+            false,
+            Some("no such output"),
+        ));
     }
 
     #[test]
@@ -203,6 +224,7 @@ mod tests {
             uptime_s: 0,
             devices: vec![DeviceStatus {
                 name: "weather".into(),
+                label: None,
                 driver: "serial".into(),
                 state: DeviceState::Lost,
                 since: time.clone(),
@@ -244,6 +266,7 @@ mod tests {
                   ],
                   "driver": "serial",
                   "error": "timeout",
+                  "label": null,
                   "name": "weather",
                   "readings": 10,
                   "since": "2026-11-24T08:20:03.123456Z",
@@ -292,6 +315,12 @@ mod tests {
             serde_json::from_str::<Request>(subscribe).unwrap(),
             Request::Subscribe { channels }
         );
+        let set = r#"{"type":"set","channel":"panel/pump","value":true,"id":"1"}"#;
+        let (channel, value, id) = ("panel/pump".to_owned(), true.into(), Some("1".to_owned()));
+        assert_eq!(
+            serde_json::from_str::<Request>(set).unwrap(),
+            Request::Set { channel, value, id }
+        );
         let check = |text: &str, expected: Expect| {
             expected.assert_eq(&serde_json::from_str::<Request>(text).unwrap_err().to_string());
         };
@@ -308,7 +337,7 @@ mod tests {
         );
         check(
             r#"{"type":"reboot"}"#,
-            expect!["unknown variant `reboot`, expected `subscribe` at line 1 column 16"],
+            expect!["unknown variant `reboot`, expected `subscribe` or `set` at line 1 column 16"],
         );
     }
 }

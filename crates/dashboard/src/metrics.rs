@@ -238,6 +238,7 @@ mod tests {
             clock: Clock { synchronized: true, set: true },
             devices: vec![DeviceStatus {
                 name: "weather".into(),
+                label: None,
                 driver: "serial".into(),
                 state: DeviceState::Ok,
                 since: since.clone(),

@@ -44,6 +44,9 @@ pub struct Clock {
 pub struct DeviceStatus {
     /// Its name.
     pub name: String,
+    /// What people call it.
+    #[serde(default)]
+    pub label: Option<String>,
     /// The driver that speaks to it.
     pub driver: String,
     /// Whether it answers.

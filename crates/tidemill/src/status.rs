@@ -29,6 +29,7 @@ pub(crate) struct Observed {
 /// What doesn't change of a device.
 pub(crate) struct Device {
     name: String,
+    label: Option<String>,
     driver: &'static str,
     channels: Vec<String>,
 }
@@ -83,6 +84,7 @@ impl Observed {
         let devices = self.devices.iter().map(|(device, health)| device.status(&health.borrow()));
         let own = DeviceStatus {
             name: gateway::DEVICE.to_owned(),
+            label: Some("Gateway".to_owned()),
             driver: gateway::DEVICE.to_owned(),
             state: DeviceState::Ok,
             since: self.started.to_string(),
@@ -111,6 +113,7 @@ impl Device {
     pub(crate) fn of(config: &device::Config) -> Device {
         Device {
             name: config.name().to_owned(),
+            label: config.label().map(str::to_owned),
             driver: config.driver(),
             channels: names(&config.channels()),
         }
@@ -119,6 +122,7 @@ impl Device {
     fn status(&self, health: &Health) -> DeviceStatus {
         DeviceStatus {
             name: self.name.clone(),
+            label: self.label.clone(),
             driver: self.driver.to_owned(),
             state: match health.state {
                 device::State::Opening => DeviceState::Opening,

@@ -144,6 +144,7 @@ mod tests {
             ledger: dashboard::Ledger { read: 251, stored: 250, dropped: 1 },
             devices: vec![dashboard::DeviceStatus {
                 name: "weather".into(),
+                label: None,
                 driver: "serial".into(),
                 state: DeviceState::Lost,
                 since: "2026-11-24T08:18:00.000000Z".into(),
