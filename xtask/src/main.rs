@@ -5,6 +5,7 @@
 
 mod check;
 mod licence;
+mod package;
 mod setup;
 mod step;
 
@@ -22,6 +23,10 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      to the test runner (cargo nextest when it is there)
   bench [ARGUMENTS]  the figures of the README, on this machine
                      (`cargo xtask bench --help`)
+  package            the .deb (`cargo xtask package --help`)
+  cross [TARGETS]    the binaries for ARM, checked and run under emulation
+  container          the .deb in a Debian with systemd, at native speed
+  vm                 the same and GPIO, serial, power cuts, in a virtual machine
   setup              only installs what the commands above need
 
 What is missing is installed with apt; that needs root or sudo.";
@@ -34,6 +39,7 @@ fn main() -> ExitCode {
         "demo" => demo(&rest),
         "test" => check::all(&rest),
         "bench" => bench(&rest),
+        "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

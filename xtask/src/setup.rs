@@ -14,7 +14,7 @@ pub(crate) struct Need {
     why: &'static str,
 }
 
-const fn of(program: &'static str, package: &'static str, why: &'static str) -> Need {
+pub(crate) const fn of(program: &'static str, package: &'static str, why: &'static str) -> Need {
     Need { program, package, why }
 }
 
