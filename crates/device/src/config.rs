@@ -169,6 +169,11 @@ impl Config {
         self.label.as_deref()
     }
 
+    /// Its table as it was written.
+    pub fn written(&self) -> &toml::Table {
+        &self.written
+    }
+
     /// Its channels, in the order of the file.
     pub fn channels(&self) -> Vec<ChannelSpec> {
         self.channels.iter().map(|channel| channel.spec.clone()).collect()
@@ -218,17 +223,16 @@ pub(crate) fn parse<K: Kinded>(
     let channels = common.get_mut().remove("channel");
     let default = channels.as_ref().is_none_or(is_empty);
     let common: Option<DeviceSettings> = settings::parse(common, &path, &[], errors);
-    let own: Option<K::Settings> = settings::parse(own, &path, DEVICE_KEYS, errors);
+    let own: Option<K::Settings> = settings::parse_choice(own, &path, DEVICE_KEYS, errors);
     let mut declared = channels_of::<K>(channels, &path, errors);
 
     // From here on nothing ends early: what is wrong is told, and the caller
     // uses nothing of it then.
     let mut report = Report::new(table, &path, errors);
     let pace = common.as_ref().map(|common| pace::<K>(common, &mut report));
-    let own = own?;
     if default {
-        declared = K::defaults(&own);
-        if declared.is_empty() {
+        declared = own.as_ref().map(K::defaults).unwrap_or_default();
+        if declared.is_empty() && own.is_some() {
             let message = format!("there are no channels; declare one in [{path}.channel]");
             report.at(&["channel"], message);
         }
@@ -242,7 +246,7 @@ pub(crate) fn parse<K: Kinded>(
     let channels: Vec<_> =
         declared.iter().map(|declared| channel::<K>(name, declared, &mut report)).collect();
     let (poll, timeout) = pace.unwrap_or_default();
-    let driver = K::build(own, declared, poll, &mut report)?;
+    let driver = K::build(own?, declared, poll, &mut report)?;
     Some(Config {
         name: name.to_owned(),
         kind,
@@ -339,8 +343,8 @@ fn channels_of<K: Kinded>(
             continue;
         };
         let (common, own) = split(Spanned::new(span, table), CHANNEL_KEYS);
-        let common: Option<ChannelSettings> = settings::parse(common, &path, &[], errors);
-        let own: Option<K::Channel> = settings::parse(own, &path, CHANNEL_KEYS, errors);
+        let common: Option<ChannelSettings> = settings::parse_choice(common, &path, &[], errors);
+        let own: Option<K::Channel> = settings::parse_choice(own, &path, CHANNEL_KEYS, errors);
         if let (Some(common), Some(own)) = (common, own) {
             // The driver is asked for the kind once all are read.
             declared.push(Declared { name, kind: Kind::default(), common, own });

@@ -20,6 +20,7 @@ mod health;
 mod kind;
 mod line;
 mod runner;
+pub mod scan;
 pub mod settings;
 mod usb;
 

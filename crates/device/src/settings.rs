@@ -47,23 +47,46 @@ impl std::error::Error for ConfigError {}
 /// table that `T` doesn't have because another reads them: they count for 'did
 /// you mean'.
 ///
-/// Gives `None` when a value is wrong or missing. Gives settings when there are
-/// none but unknown keys, so that further checks can say more; look at `errors`
-/// before using them.
+/// What is wrong is taken out, and so has its default in the settings: further
+/// checks can say more. Look at `errors` before using them. Gives `None` when
+/// what is left is no `T`, mostly because a key is missing.
 pub fn parse<T: DeserializeOwned>(
     table: Spanned<DeTable<'_>>,
     path: &str,
     also: &[&str],
     errors: &mut Vec<ConfigError>,
 ) -> Option<T> {
+    read(table, path, also, errors).0
+}
+
+/// The same for tables in which one key decides what the others mean: when that
+/// key isn't understood, further checks would find mistakes that are none, and
+/// there are no settings.
+pub(crate) fn parse_choice<T: DeserializeOwned>(
+    table: Spanned<DeTable<'_>>,
+    path: &str,
+    also: &[&str],
+    errors: &mut Vec<ConfigError>,
+) -> Option<T> {
+    let (settings, chosen) = read(table, path, also, errors);
+    settings.filter(|_| chosen)
+}
+
+/// Also tells whether every key that is one of several words was understood.
+fn read<T: DeserializeOwned>(
+    table: Spanned<DeTable<'_>>,
+    path: &str,
+    also: &[&str],
+    errors: &mut Vec<ConfigError>,
+) -> (Option<T>, bool) {
     let span = table.span();
     let mut root = Spanned::new(span, DeValue::Table(table.into_inner()));
     let mut removed: HashSet<String> = HashSet::new();
-    let mut whole = true;
+    let mut chosen = true;
     for _ in 0..ERRORS_MAX {
         let input = ValueDeserializer::from(root.clone());
         let error = match serde_path_to_error::deserialize::<_, T>(input) {
-            Ok(settings) => return whole.then_some(settings),
+            Ok(settings) => return (Some(settings), chosen),
             Err(error) => error,
         };
         let (inner, keys) = (error.inner(), keys(error.path()));
@@ -80,13 +103,13 @@ pub fn parse<T: DeserializeOwned>(
                 message: problem.to_string(),
             });
         }
-        whole &= matches!(problem, Problem::Unknown { .. });
+        chosen &= !matches!(problem, Problem::Variant { .. });
         match take_out(&mut root, &keys) {
             Some(taken) => removed.insert(taken),
-            None => return None,
+            None => return (None, chosen),
         };
     }
-    None
+    (None, chosen)
 }
 
 /// Where errors go that only a look at the whole table can find.
@@ -95,6 +118,8 @@ pub struct Report<'a> {
     table: Spanned<DeValue<'a>>,
     path: &'a str,
     errors: &'a mut Vec<ConfigError>,
+    /// The paths below this table that were wrong before.
+    known: Vec<String>,
 }
 
 impl<'a> Report<'a> {
@@ -105,17 +130,34 @@ impl<'a> Report<'a> {
         errors: &'a mut Vec<ConfigError>,
     ) -> Report<'a> {
         let span = table.span();
-        Report { table: Spanned::new(span, DeValue::Table(table.into_inner())), path, errors }
+        let table = Spanned::new(span, DeValue::Table(table.into_inner()));
+        let below = |error: &&ConfigError| {
+            error.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let known = errors.iter().filter(below).map(|error| error.path.clone()).collect();
+        Report { table, path, errors, known }
     }
 
     /// Something is wrong with the value of a key. When the key isn't in the
-    /// file, the nearest table around it is shown.
+    /// file, the nearest table around it is shown. A key that is wrong already
+    /// is not told of twice: its value here may be a default.
     pub fn at(&mut self, keys: &[&str], message: impl Into<String>) {
         let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
-        let span = Some(span_of(&self.table, &keys));
         let path = join(self.path, &keys);
+        if !keys.is_empty() && self.known.iter().any(|known| same(known, &path)) {
+            return;
+        }
+        let span = Some(span_of(&self.table, &keys));
         self.errors.push(ConfigError { span, path, message: message.into() });
     }
+}
+
+/// Whether one is the other, or within it.
+fn same(one: &str, other: &str) -> bool {
+    let within = |long: &str, short: &str| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    within(one, other) || within(other, one)
 }
 
 /// What serde says, understood.
@@ -333,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_still_gives_settings_and_a_wrong_value_does_not() {
+    fn what_is_wrong_is_left_out_and_the_rest_still_gives_settings() {
         let settings = check(
             "url = 'ws://x'\nchanels = []\nzzz = 1",
             &expect![[r#"
@@ -346,6 +388,30 @@ mod tests {
             "'5 moons'" forward.cloud.keep: expected a duration such as 250ms, 1s, 15min, 30d, found the text "5 moons"
             "1" forward.cloud.url: expected a text in quotes, found the number 1
         "#]]).is_none());
+        let settings = check(
+            "url = 'ws://x'\nkeep = 5",
+            &expect![[r#"
+            "5" forward.cloud.keep: expected a duration such as 250ms, 1s, 15min, 30d, found the number 5
+        "#]],
+        );
+        assert_eq!(settings.unwrap().keep, None);
+    }
+
+    #[test]
+    fn a_key_that_is_wrong_already_is_not_told_of_twice() {
+        let table = DeTable::parse("url = 1\nnodes = [1]").unwrap();
+        let wrong = |path: &str| ConfigError {
+            span: None,
+            path: path.to_owned(),
+            message: "wrong".to_owned(),
+        };
+        let mut errors = vec![wrong("a.url"), wrong("a.nodes.0"), wrong("ab.keep")];
+        let mut report = Report::new(table, "a", &mut errors);
+        for keys in [&["url"][..], &["nodes"], &["nodes", "0"], &["keep"], &["urls"]] {
+            report.at(keys, "told");
+        }
+        let told = errors.iter().filter(|error| error.message == "told");
+        assert_eq!(told.map(|error| error.path.as_str()).collect::<Vec<_>>(), ["a.keep", "a.urls"]);
     }
 
     #[test]
