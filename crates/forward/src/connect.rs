@@ -126,7 +126,8 @@ pub(crate) async fn tls(
     Ok(Box::new(stream))
 }
 
-async fn websocket(
+/// The opening handshake, as configured.
+pub(crate) async fn websocket(
     config: &Config,
     endpoint: &Endpoint,
     stream: Stream,

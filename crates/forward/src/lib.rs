@@ -19,10 +19,12 @@
 //! | `forwarder`, `backoff`, `link` | the loop that holds these together |
 //! | [`broker`] | a small broker for the demo and the tests |
 //! | [`handshake`] | a WebSocket opening handshake, taken apart |
+//! | [`probe`], `certificate` | a broker tried step by step, and whose certificate it shows |
 //!
 //! This crate is the only one that knows MQTT.
 
 mod backoff;
+mod certificate;
 mod check;
 mod codec;
 mod config;
@@ -42,9 +44,11 @@ mod window;
 
 pub mod broker;
 pub mod handshake;
+pub mod probe;
 
 use reading::{ChannelSpec, Epoch};
 
+pub use certificate::Certificate;
 pub use config::{Config, Format, Invalid, Subprotocol, Version};
 pub use endpoint::{Endpoint, InvalidUrl};
 pub use forwarder::Forwarder;

@@ -34,7 +34,8 @@ pub(crate) fn password(config: &Config) -> Result<Option<String>, Error> {
     password_in(config, |name| env::var_os(name))
 }
 
-fn password_in(
+/// The same, with another environment.
+pub(crate) fn password_in(
     config: &Config,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<String>, Error> {

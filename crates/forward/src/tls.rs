@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -39,18 +40,7 @@ pub(crate) enum Error {
 /// Makes a connector; `http` for WebSocket, which some front ends want to see
 /// in the ALPN list (RFC 7301).
 pub(crate) fn connector(files: &Files<'_>, http: bool) -> Result<TlsConnector, Error> {
-    let mut roots = RootCertStore::empty();
-    // One unreadable certificate of the system's doesn't spoil the others.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = files.ca {
-        for certificate in certificates(path)? {
-            let unusable = |error| Error::Unusable { path: path.to_owned(), error };
-            roots.add(certificate).map_err(unusable)?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(Error::NoRoots);
-    }
+    let roots = roots(files)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -68,6 +58,32 @@ pub(crate) fn connector(files: &Files<'_>, http: bool) -> Result<TlsConnector, E
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
     }
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The verifier that such a connector has.
+pub(crate) fn verifier(files: &Files<'_>) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(files)?), provider)
+        .build()
+        // It fails for want of roots alone.
+        .map_err(|_| Error::NoRoots)
+}
+
+/// Whom we trust: the system's authorities and the user's own.
+fn roots(files: &Files<'_>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    // One unreadable certificate of the system's doesn't spoil the others.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = files.ca {
+        for certificate in certificates(path)? {
+            let unusable = |error| Error::Unusable { path: path.to_owned(), error };
+            roots.add(certificate).map_err(unusable)?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(Error::NoRoots);
+    }
+    Ok(roots)
 }
 
 /// What went wrong between two ends of TLS, for people, with the mend where one

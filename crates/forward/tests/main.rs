@@ -4,5 +4,6 @@ mod broker;
 mod forwarding;
 mod handshake;
 mod misbehaving;
+mod probe;
 mod support;
 mod tls;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use forward::State;
 use forward::handshake::{Options, perform};
+use forward::probe::Outcome;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -154,5 +155,27 @@ async fn a_wrong_certificate_is_explained_with_its_mend() {
         let link = rig.fails_with(words).await;
         assert_eq!(link.state, State::Offline, "{url}");
         rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_probe_shows_the_certificate_and_its_dates_whether_it_is_trusted_or_not() {
+    let secured = Secured::start().await;
+    let url = format!("wss://localhost:{}/mqtt", secured.ports[2]);
+    for (files, trusted) in [(&[("ca", "ca.pem")][..], true), (&[], false)] {
+        let text = format!("url = {url:?}\n{}", secured.files(files));
+        let config: forward::Config = toml::from_str(&text).expect("settings");
+        let endpoint = forward::Endpoint::parse(&url).expect("a URL");
+        let steps = forward::probe::probe(&config, &endpoint, "greenhouse-doctor").await;
+        let tls = steps.iter().find(|step| step.name == "TLS").expect("a step");
+        let dates = "1975-01-01 to 4096-01-01";
+        match &tls.outcome {
+            Outcome::Ok(said) if trusted => assert!(said.contains(dates), "{said}"),
+            Outcome::Fail(said) if !trusted => {
+                assert!(said.contains("unknown authority") && said.contains(dates), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(steps.last().expect("one").name == "MQTT CONNECT", trusted, "{steps:#?}");
     }
 }

@@ -231,14 +231,17 @@ async fn exchange(stream: &mut Stream, request: &str) -> Result<(Vec<u8>, Vec<u8
     }
 }
 
-/// CONNECT, CONNACK, DISCONNECT.
+/// MQTT over the open WebSocket.
 async fn mqtt(stream: Stream, rest: Vec<u8>, options: &Options) -> Check {
     let limits =
         WebSocketConfig::default().read_buffer_size(4096).max_message_size(Some(RESPONSE_MAX));
     let socket =
         WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(limits)).await;
     let mut transport = Transport::websocket(socket);
-    let found = match time::timeout(options.timeout, connack(&mut transport, options)).await {
+    let client_id = format!("tidemill-{:08x}", std::process::id());
+    let hello = Hello { client_id, keep_alive: 30, clean: true, ..Hello::default() };
+    let asked = connack(&mut transport, options.version, &hello);
+    let found = match time::timeout(options.timeout, asked).await {
         Ok(Ok(())) => Ok("accepted".to_owned()),
         Ok(Err(why)) => Err(why),
         Err(_) => Err(format!("no answer within {:?}", options.timeout)),
@@ -247,12 +250,15 @@ async fn mqtt(stream: Stream, rest: Vec<u8>, options: &Options) -> Check {
     Check::new("MQTT CONNACK", "MQTT 3.2", "accepted", found)
 }
 
-async fn connack(transport: &mut Transport, options: &Options) -> Result<(), String> {
-    let codec = Codec(options.version);
+/// CONNECT, CONNACK, DISCONNECT; or why the broker refuses.
+pub(crate) async fn connack(
+    transport: &mut Transport,
+    version: Version,
+    hello: &Hello,
+) -> Result<(), String> {
+    let codec = Codec(version);
     let (mut out, mut received) = (BytesMut::new(), BytesMut::new());
-    let client_id = format!("tidemill-{:08x}", std::process::id());
-    let hello = Hello { client_id, keep_alive: 30, clean: true, ..Hello::default() };
-    codec.connect(&hello, &mut out);
+    codec.connect(hello, &mut out);
     transport.send(out.split().freeze());
     loop {
         if transport.next(&mut received, true).await.map_err(|e| e.to_string())? == Event::Sent {
