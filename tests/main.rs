@@ -15,6 +15,7 @@ mod feed;
 mod history;
 mod house;
 mod isolation;
+mod login;
 mod noise;
 mod outage;
 mod page;

@@ -5,24 +5,39 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{self, HeaderValue};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use axum::routing::get;
+use axum::response::IntoResponse;
+use axum::routing::{delete, get, post};
 use serde::Serialize;
-use store::Store;
 
+use crate::access::Access;
+use crate::guard::Refusal;
 use crate::history::History;
+use crate::links::Links;
+use crate::outputs::{self, Outputs};
 use crate::pulse::Pulse;
+use crate::routes::is_api;
 use crate::rows::Table;
-use crate::{Hub, assets, frame, metrics, upgrade};
+use crate::{Hub, account, assets, frame, metrics, upgrade};
 
 /// What the routes show.
 #[derive(Clone)]
-struct Shown {
-    hub: Hub,
-    history: Arc<History>,
-    pulse: Arc<Pulse>,
+pub(crate) struct Shown {
+    pub(crate) hub: Hub,
+    pub(crate) history: Arc<History>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) access: Access,
+    pub(crate) outputs: Outputs,
+    pub(crate) links: Arc<Links>,
 }
+
+/// The answer where there is nothing more to say.
+pub(crate) const DONE: &str = r#"{"ok":true}"#;
+
+/// What the API is, for programs.
+const OPENAPI: &str = include_str!("../openapi.json");
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -34,20 +49,29 @@ struct Channels<'a> {
     channels: Vec<frame::Described<'a>>,
 }
 
-pub(crate) fn router(hub: Hub, store: Store, pulse: Arc<Pulse>) -> Router {
-    let history = Arc::new(History::new(hub.clone(), store));
+pub(crate) fn router(shown: Shown) -> Router {
     Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/channels", get(channels))
         .route("/api/v1/readings", get(json))
         .route("/api/v1/readings.csv", get(csv))
         .route("/api/v1/live", get(live))
+        .route("/api/v1/channels/{device}/{channel}", post(outputs::set))
+        .route("/api/v1/session", get(account::session))
+        .route("/api/v1/setup", post(account::setup))
+        .route("/api/v1/login", post(account::login))
+        .route("/api/v1/logout", post(account::logout))
+        .route("/api/v1/password", post(account::password))
+        .route("/api/v1/link", post(account::link))
+        .route("/api/v1/tokens", get(account::tokens).post(account::create))
+        .route("/api/v1/tokens/{name}", delete(account::revoke))
+        .route("/api/openapi.json", get(async || ok(OPENAPI)))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || text(StatusCode::OK, "ok")))
         .route("/readyz", get(ready))
         .method_not_allowed_fallback(not_allowed)
         .fallback(other)
-        .with_state(Shown { hub, history, pulse })
+        .with_state(shown)
 }
 
 async fn status(State(Shown { pulse, .. }): State<Shown>) -> Response<Body> {
@@ -113,16 +137,37 @@ async fn other(method: Method, uri: Uri, headers: HeaderMap) -> Response<Body> {
 /// axum adds `Allow`.
 async fn not_allowed(method: Method, uri: Uri) -> Response<Body> {
     let reason = format!("{} doesn't take {method}", uri.path());
-    refuse(uri.path(), StatusCode::METHOD_NOT_ALLOWED, &reason)
+    refuse(uri.path(), &Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason))
 }
 
 /// Says why not, as a script or as a person reads it.
-pub(crate) fn refuse(path: &str, status: StatusCode, reason: &str) -> Response<Body> {
-    if is_api(path) { problem(status, reason) } else { text(status, reason) }
+pub(crate) fn refuse(path: &str, refusal: &Refusal) -> Response<Body> {
+    let mut response = match is_api(path) {
+        true => problem(refusal.status, &refusal.reason),
+        false => text(refusal.status, &refusal.reason),
+    };
+    let headers = response.headers_mut();
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        // RFC 9110, section 11.6.1. A browser asks nobody for this scheme.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(wait) = refusal.wait {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    }
+    response
 }
 
-fn is_api(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/")
+/// What a route of the API refuses itself.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response<Body> {
+        refuse("/api", &self)
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(_: PathRejection) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, "the path is not UTF-8")
+    }
 }
 
 /// `{"error":"…"}`.

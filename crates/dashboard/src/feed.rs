@@ -1,12 +1,14 @@
 //! The feed: one client's WebSocket (RFC 6455), JSON text frames both ways.
 //!
 //! The gateway says `hello`, then `status` and `readings` as they come; a client
-//! may say `subscribe`. Whatever a client says or doesn't, it costs one message
+//! may say `subscribe` and `set`. Whatever a client says or doesn't, it costs one message
 //! each way, its buffers, and a position in the hub.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -21,9 +23,13 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::frame::{self, Frame, Request};
+use crate::guard::{Caller, Refusal};
 use crate::hub::{Filter, Hub, Subscriber, Taken};
+use crate::outputs::Outputs;
 use crate::pulse::Pulse;
+use crate::routes::Need;
 
 /// The longest message of a client: a subscription of 32 patterns fits thrice.
 const MESSAGE_MAX: usize = 16 << 10;
@@ -46,6 +52,12 @@ const PACE: Duration = Duration::from_millis(20);
 /// The longest text of an error, in characters: what a client said isn't
 /// repeated to it whole.
 const ERROR_MAX: usize = 200;
+
+/// Outputs that one client may be writing at once.
+const SETS_MAX: usize = 8;
+
+/// The longest name of a wish, in bytes.
+const ID_MAX: usize = 64;
 
 /// How patient the feed is.
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +93,25 @@ enum End {
     Close(CloseCode, &'static str),
 }
 
+/// What a feed is about, and ends with.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) pulse: &'a Pulse,
+    pub(crate) access: &'a Access,
+    pub(crate) outputs: &'a Outputs,
+    pub(crate) stop: &'a CancellationToken,
+}
+
 struct Feed<'a> {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     readings: Subscriber,
     status: watch::Receiver<Utf8Bytes>,
     patience: Patience,
-    stop: &'a CancellationToken,
+    caller: Caller,
+    around: Around<'a>,
+    /// Outputs that are being written.
+    sets: FuturesUnordered<Pin<Box<dyn Future<Output = Written> + Send>>>,
     /// When something was last heard of the client.
     heard: Instant,
     /// When the client's messages so far would have come at its pace; up to a
@@ -94,13 +119,15 @@ struct Feed<'a> {
     paced: Instant,
 }
 
-/// Feeds one client until it leaves or `stop` says so.
+/// The client's name for its wish, and how it went.
+type Written = (Option<String>, Result<(), Refusal>);
+
+/// Feeds one client until it leaves, may no longer look, or `stop` says so.
 pub(crate) async fn run(
     upgrade: OnUpgrade,
-    hub: &Hub,
-    pulse: &Pulse,
+    caller: Caller,
+    around: Around<'_>,
     patience: Patience,
-    stop: &CancellationToken,
 ) {
     let Ok(upgraded) = upgrade.await else { return };
     let config = WebSocketConfig::default()
@@ -111,10 +138,11 @@ pub(crate) async fn run(
         .max_frame_size(Some(MESSAGE_MAX));
     let io = TokioIo::new(upgraded);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-    let (hello, readings) = hub.subscribe();
-    let (first, status) = pulse.subscribe();
-    let now = Instant::now();
-    let mut feed = Feed { socket, readings, status, patience, stop, heard: now, paced: now };
+    let (hello, readings) = around.hub.subscribe();
+    let (first, status) = around.pulse.subscribe();
+    let (now, sets) = (Instant::now(), FuturesUnordered::new());
+    let mut feed =
+        Feed { socket, readings, status, patience, caller, around, sets, heard: now, paced: now };
     let Err(end) = feed.talk(hello.into(), first).await;
     if let End::Close(code, reason) = end {
         feed.close(code, reason).await;
@@ -136,7 +164,7 @@ impl Feed<'_> {
             let ahead = self.paced.saturating_duration_since(Instant::now());
             // Each branch only waits, so that dropping it loses nothing.
             tokio::select! {
-                () = self.stop.cancelled() => return Err(AWAY),
+                () = self.around.stop.cancelled() => return Err(AWAY),
                 () = sleep_until(self.heard + self.patience.silence) => return Err(End::Gone),
                 message = async {
                     sleep(ahead.saturating_sub(PACE * BURST_MAX)).await;
@@ -153,7 +181,13 @@ impl Feed<'_> {
                     let status = self.status.borrow_and_update().clone();
                     self.send(Message::Text(status)).await?;
                 }
-                _ = pings.tick() => self.send(Message::Ping(Bytes::new())).await?,
+                Some((id, done)) = self.sets.next() => self.answer(id, done).await?,
+                _ = pings.tick() => {
+                    if !self.may(Need::Look) {
+                        return Err(End::Close(CloseCode::Policy, "no longer logged in"));
+                    }
+                    self.send(Message::Ping(Bytes::new())).await?;
+                }
             }
         }
     }
@@ -190,17 +224,50 @@ impl Feed<'_> {
         }
     }
 
+    /// Whether the client still may: sessions end and tokens are revoked.
+    fn may(&self, need: Need) -> bool {
+        self.around.access.may(&self.caller.who, need, self.caller.anyone)
+    }
+
     async fn obey(&mut self, text: &str) -> Result<(), End> {
-        let filter = serde_json::from_str(text)
-            .map_err(|error| error.to_string())
-            .and_then(|Request::Subscribe { channels }| Filter::parse(&channels));
-        match filter {
-            Ok(filter) => {
-                let taken = self.readings.filter(filter);
-                self.pass(taken).await
-            }
-            Err(error) => self.complain(&error).await,
+        match serde_json::from_str(text) {
+            Ok(Request::Subscribe { channels }) => match Filter::parse(&channels) {
+                Ok(filter) => {
+                    let taken = self.readings.filter(filter);
+                    self.pass(taken).await
+                }
+                Err(error) => self.complain(&error).await,
+            },
+            Ok(Request::Set { channel, value, id }) => self.set(channel, value, id).await,
+            Err(error) => self.complain(&error.to_string()).await,
         }
+    }
+
+    /// Begins to write an output; the answer comes when its device has taken the
+    /// value, and readings go on meanwhile.
+    async fn set(
+        &mut self,
+        channel: String,
+        value: serde_json::Value,
+        id: Option<String>,
+    ) -> Result<(), End> {
+        let refused = if id.as_ref().is_some_and(|id| id.len() > ID_MAX) {
+            return self.complain("an id may have 64 bytes").await;
+        } else if !self.may(Need::Write) {
+            "writing needs a login, or a token made with --write"
+        } else if self.sets.len() >= SETS_MAX {
+            "too many outputs are being written: wait for a result"
+        } else {
+            let outputs = self.around.outputs.clone();
+            self.sets.push(Box::pin(async move { (id, outputs.set(&channel, &value).await) }));
+            return Ok(());
+        };
+        self.answer(id, Err(Refusal::new(StatusCode::FORBIDDEN, refused))).await
+    }
+
+    async fn answer(&mut self, id: Option<String>, done: Result<(), Refusal>) -> Result<(), End> {
+        let error = done.as_ref().err().map(|refusal| refusal.reason.as_str());
+        self.say(&Frame::Result { id: id.as_deref(), ok: done.is_ok(), error }).await
     }
 
     async fn complain(&mut self, error: &str) -> Result<(), End> {
@@ -219,7 +286,7 @@ impl Feed<'_> {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) | Err(_) => Err(End::Gone),
             },
-            () = self.stop.cancelled() => Err(AWAY),
+            () = self.around.stop.cancelled() => Err(AWAY),
         }
     }
 

@@ -6,16 +6,19 @@
 //! `view` lets it look.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::uri::{Authority, Uri};
 use axum::http::{Request, StatusCode};
 
+use crate::access::{Access, Who};
+use crate::routes::{self, Need};
 use crate::{Config, View};
 
 /// The largest body of a request. Nothing that the API takes is larger.
-const BODY_MAX: u64 = 64 << 10;
+pub(crate) const BODY_MAX: u64 = 64 << 10;
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,34 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// What is wrong, and the key to set.
     pub(crate) reason: String,
+    /// When to try again.
+    pub(crate) wait: Option<Duration>,
+}
+
+/// Who asks, from where, and what that lets them do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: Peer,
+    pub(crate) who: Who,
+    /// Whether `view` lets anyone at this address look.
+    pub(crate) anyone: bool,
+    /// Whether the browser speaks TLS, to us or to a proxy before us.
+    pub(crate) secure: bool,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, reason: impl Into<String>) -> Refusal {
+        Refusal { status, reason: reason.into(), wait: None }
+    }
+
+    /// Too often; again after a while.
+    pub(crate) fn later(wait: Duration) -> Refusal {
+        // Rounded up: who comes back a moment too early would wait again.
+        let seconds = wait.as_secs() + 1;
+        let reason = format!("too many wrong attempts: try again in {seconds} s");
+        let wait = Some(Duration::from_secs(seconds));
+        Refusal { status: StatusCode::TOO_MANY_REQUESTS, reason, wait }
+    }
 }
 
 /// What the configuration lets in.
@@ -87,27 +118,69 @@ impl Guard {
     /// # Errors
     /// The answer to give instead.
     pub(crate) fn check<B>(&self, peer: Peer, request: &Request<B>) -> Result<(), Refusal> {
-        let Peer::Address(address) = peer else { return Ok(()) };
+        if peer == Peer::Control {
+            return Ok(());
+        }
         let host = host(request.uri(), request.headers())?;
         self.check_host(&host)?;
         self.check_origin(&host, request.headers())?;
         check_body(request.headers())?;
-        // Supervisors and load balancers may ask from anywhere; they learn nothing.
-        match request.uri().path() {
-            "/healthz" | "/readyz" => Ok(()),
-            _ => self.check_view(address),
+        Ok(())
+    }
+
+    /// Who asks, if they may have what they ask for.
+    ///
+    /// # Errors
+    /// The answer to give instead: 401 to those who may log in, 403 to those
+    /// whom that wouldn't help.
+    pub(crate) fn admit<B>(
+        &self,
+        access: &Access,
+        peer: Peer,
+        request: &Request<B>,
+    ) -> Result<Caller, Refusal> {
+        let headers = request.headers();
+        let anyone = self.anyone(peer);
+        let who = access.who(peer, headers)?;
+        let need = routes::need(request.method(), request.uri().path());
+        if !access.may(&who, need, anyone) {
+            return Err(self.refusal(need, who));
         }
+        let https = |origin: &HeaderValue| origin.as_bytes().starts_with(b"https://");
+        let secure = self.secure || headers.get(header::ORIGIN).is_some_and(https);
+        Ok(Caller { peer, who, anyone, secure })
+    }
+
+    fn refusal(&self, need: Need, who: Who) -> Refusal {
+        let reason = match (need, self.view) {
+            (Need::Look, View::Lan) => {
+                "dashboard.view = \"lan\" lets only the local network look without a login: log \
+                 in, or set it to \"anyone\""
+            }
+            (Need::Look | Need::Nothing, _) => {
+                "dashboard.view = \"nobody\" lets nobody look without a login: log in, or set it \
+                 to \"lan\" or \"anyone\""
+            }
+            (Need::Write, _) => "writing needs a login, or a token made with --write",
+            (Need::Login, _) => "this needs a login",
+            (Need::Control, _) => {
+                "only the gateway's own user may do this: use the tidemill command"
+            }
+        };
+        let helps = need != Need::Control && !matches!(who, Who::Token(_));
+        let status = if helps { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+        Refusal::new(status, reason)
     }
 
     fn check_host(&self, host: &Authority) -> Result<(), Refusal> {
         let name = bare(host);
         let known = is_address(&name) || self.names.contains(&name) || self.hosts.contains(&name);
-        known.then_some(()).ok_or_else(|| Refusal {
-            status: StatusCode::MISDIRECTED_REQUEST,
-            reason: format!(
+        known.then_some(()).ok_or_else(|| {
+            let reason = format!(
                 "this gateway doesn't answer to the name {name:?}: use its address, or add the \
                  name to dashboard.hosts"
-            ),
+            );
+            Refusal::new(StatusCode::MISDIRECTED_REQUEST, reason)
         })
     }
 
@@ -120,12 +193,12 @@ impl Guard {
             [origin] => (String::from_utf8_lossy(origin.as_bytes()), self.is_ours(host, origin)),
             _ => ("several".into(), false),
         };
-        ours.then_some(()).ok_or_else(|| Refusal {
-            status: StatusCode::FORBIDDEN,
-            reason: format!(
+        ours.then_some(()).ok_or_else(|| {
+            let reason = format!(
                 "a page of {shown:?} may not ask this gateway: open the gateway's own page, or \
                  add that page's host to dashboard.hosts"
-            ),
+            );
+            Refusal::new(StatusCode::FORBIDDEN, reason)
         })
     }
 
@@ -153,23 +226,13 @@ impl Guard {
         same || (self.hosts.contains(&name) && (port == default || port == self.port))
     }
 
-    fn check_view(&self, address: IpAddr) -> Result<(), Refusal> {
-        let (allowed, reason) = match self.view {
-            View::Anyone => (true, String::new()),
-            View::Lan => (
-                is_private(address),
-                format!(
-                    "{address} is not a private address: dashboard.view = \"lan\" lets only the \
-                     local network look; set it to \"anyone\" to let everyone look"
-                ),
-            ),
-            View::Nobody => (
-                false,
-                "dashboard.view = \"nobody\" lets nobody look: set it to \"lan\" or \"anyone\""
-                    .into(),
-            ),
-        };
-        allowed.then_some(()).ok_or(Refusal { status: StatusCode::FORBIDDEN, reason })
+    /// Whether anyone at this address may look.
+    fn anyone(&self, peer: Peer) -> bool {
+        match (self.view, peer) {
+            (View::Anyone, _) | (_, Peer::Control) => true,
+            (View::Lan, Peer::Address(address)) => is_private(address),
+            (View::Nobody, Peer::Address(_)) => false,
+        }
     }
 }
 
@@ -183,7 +246,7 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
 /// The host that is asked. The target's own, when it has one, overrides the
 /// header (RFC 9112, section 3.2.2).
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
-    let bad = |reason: &str| Refusal { status: StatusCode::BAD_REQUEST, reason: reason.into() };
+    let bad = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, reason);
     let given: Vec<_> = headers.get_all(header::HOST).iter().collect();
     let [given] = given[..] else {
         return Err(bad("a request needs exactly one Host header"));
@@ -204,10 +267,8 @@ fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
     if length <= BODY_MAX && !chunked {
         return Ok(());
     }
-    Err(Refusal {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        reason: format!("the body is too large or of unknown length: at most {BODY_MAX} bytes"),
-    })
+    let reason = format!("the body is too large or of unknown length: at most {BODY_MAX} bytes");
+    Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason))
 }
 
 /// The name alone: no port, no brackets, no dot at the end, lower case.
@@ -226,6 +287,14 @@ fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// One host has a whole /64 of IPv6 to itself.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -340,7 +409,7 @@ mod tests {
         ];
         for (address, private) in table {
             let peer = Peer::Address(address.parse().unwrap());
-            let look = |view| answer(guard(view).check(peer, &request("pi4", None))) == 200;
+            let look = |view| guard(view).anyone(peer);
             assert_eq!(look(View::Lan), private, "{address}");
             assert!(look(View::Anyone), "{address}");
             assert!(!look(View::Nobody), "{address}");
@@ -353,12 +422,16 @@ mod tests {
         let table = [
             (guard(View::Lan).check(LAN, &request("evil.example", None)), "dashboard.hosts"),
             (guard(View::Lan).check(LAN, &request("pi4", Some("http://e"))), "dashboard.hosts"),
-            (guard(View::Lan).check(far, &request("pi4", None)), "dashboard.view"),
-            (guard(View::Nobody).check(LAN, &request("pi4", None)), "dashboard.view"),
         ];
         for (result, key) in table {
             let reason = result.unwrap_err().reason;
             assert!(reason.contains(key), "{reason}");
+        }
+        let access = Access::open("/nowhere/access.json".as_ref());
+        for (view, peer) in [(View::Lan, far), (View::Nobody, LAN)] {
+            let refusal = guard(view).admit(&access, peer, &request("pi4", None)).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::UNAUTHORIZED);
+            assert!(refusal.reason.contains("dashboard.view"), "{}", refusal.reason);
         }
     }
 
@@ -366,8 +439,10 @@ mod tests {
     fn the_control_socket_is_trusted_and_health_is_for_all() {
         let foreign = request("evil.example", Some("http://evil.example"));
         assert_eq!(guard(View::Nobody).check(Peer::Control, &foreign), Ok(()));
+        let access = Access::open("/nowhere/access.json".as_ref());
+        assert!(guard(View::Nobody).admit(&access, Peer::Control, &foreign).is_ok());
         let health = Request::get("/healthz").header(header::HOST, "10.0.0.1").body(()).unwrap();
-        assert_eq!(guard(View::Nobody).check(LAN, &health), Ok(()));
+        assert!(guard(View::Nobody).admit(&access, LAN, &health).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -29,8 +29,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::access::Access;
 use crate::feed::{self, Patience};
-use crate::guard::{self, Guard, Peer};
+use crate::guard::{self, Guard, Peer, Refusal, network};
+use crate::history::History;
+use crate::links::Links;
+use crate::outputs::Outputs;
 use crate::pulse::Pulse;
 use crate::stream::{Deadline, Stream};
 use crate::upgrade::Slot;
@@ -91,6 +95,8 @@ impl Default for Limits {
 /// What every connection shares.
 struct Server {
     guard: Guard,
+    access: Access,
+    outputs: Outputs,
     router: TowerToHyperService<axum::Router>,
     hub: Hub,
     pulse: Arc<Pulse>,
@@ -126,15 +132,28 @@ pub(crate) async fn serve_within(
     app: App,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let port = listener.local_addr()?.port();
+    let address = listener.local_addr()?;
     let tls = match &app.config.tls {
         Some(tls) => Some(tls::acceptor(tls).await?),
         None => None,
     };
     let pulse = Arc::new(Pulse::new(app.status));
-    let router = api::router(app.hub.clone(), app.store, pulse.clone());
+    let host_name = host_name();
+    let links = Links::new(app.config.tls.is_some(), &host_name, address);
+    links.welcome(&app.access);
+    let outputs = Outputs::new(app.hub.clone(), app.set);
+    let router = api::router(api::Shown {
+        history: Arc::new(History::new(app.hub.clone(), app.store)),
+        hub: app.hub.clone(),
+        pulse: pulse.clone(),
+        access: app.access.clone(),
+        outputs: outputs.clone(),
+        links: Arc::new(links),
+    });
     let server = Arc::new(Server {
-        guard: Guard::new(&app.config, &host_name(), port),
+        guard: Guard::new(&app.config, &host_name, address.port()),
+        access: app.access,
+        outputs,
         router: TowerToHyperService::new(router),
         hub: app.hub,
         pulse: pulse.clone(),
@@ -262,8 +281,15 @@ impl Server {
         if let Err(error) = ended {
             debug!(?peer, %error, "connection ended");
         }
-        if let Some(upgrade) = slot.take() {
-            feed::run(upgrade, &self.hub, &self.pulse, self.limits.feed, &self.stop).await;
+        if let Some((upgrade, caller)) = slot.take() {
+            let around = feed::Around {
+                hub: &self.hub,
+                pulse: &self.pulse,
+                access: &self.access,
+                outputs: &self.outputs,
+                stop: &self.stop,
+            };
+            feed::run(upgrade, caller, around, self.limits.feed).await;
         }
     }
 
@@ -274,16 +300,20 @@ impl Server {
         mut request: Request<Incoming>,
     ) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let mut response = match self.guard.check(peer, &request) {
-            Err(refusal) => api::refuse(&path, refusal.status, &refusal.reason),
-            Ok(()) => {
+        let caller = self.guard.check(peer, &request);
+        let caller = caller.and_then(|()| self.guard.admit(&self.access, peer, &request));
+        let mut response = match caller {
+            Err(refusal) => api::refuse(&path, &refusal),
+            Ok(caller) => {
                 request.extensions_mut().insert(slot);
+                request.extensions_mut().insert(caller);
                 match timeout(self.limits.answer, self.router.call(request)).await {
                     Ok(Ok(response)) => response,
                     Ok(Err(never)) => match never {},
                     Err(_) => {
                         let reason = "the answer took too long: ask for less";
-                        api::refuse(&path, StatusCode::SERVICE_UNAVAILABLE, reason)
+                        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+                        api::refuse(&path, &refusal)
                     }
                 }
             }
@@ -332,14 +362,6 @@ impl Drop for Entry {
                 counts.remove(&key);
             }
         }
-    }
-}
-
-/// One host has a whole /64 of IPv6 to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

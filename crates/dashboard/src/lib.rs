@@ -7,8 +7,11 @@
 //! This crate is the only one that knows HTTP. It doesn't know what a device or
 //! a forwarder is: their health comes as a [`Status`] that the gateway makes.
 
+mod access;
+mod account;
 mod api;
 mod assets;
+mod body;
 mod config;
 mod feed;
 mod frame;
@@ -16,8 +19,11 @@ mod guard;
 mod history;
 mod http;
 mod hub;
+mod links;
 mod metrics;
+mod outputs;
 mod pulse;
+mod routes;
 mod rows;
 mod status;
 mod stream;
@@ -27,10 +33,13 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use reading::{Channel, Datum};
 use store::Store;
 
+pub use access::{Access, Scope};
 pub use config::{Config, ConfigError, Tls, View};
 pub use http::serve;
 pub use hub::Hub;
@@ -39,6 +48,14 @@ pub use status::{Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, Link
 /// Makes a [`Status`] of this moment. It is called at most once a second, plus
 /// once a request of the API, and must be cheap: from memory.
 pub type StatusFn = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// Writes an output through its device. The channel is known to be an output of
+/// the datum's kind. An error is a sentence for people.
+pub type SetFn = Arc<
+    dyn Fn(Channel, Datum) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// What [`serve`] shows.
 #[derive(Clone)]
@@ -51,4 +68,8 @@ pub struct App {
     pub store: Store,
     /// How everything is.
     pub status: StatusFn,
+    /// Who is let in beyond looking.
+    pub access: Access,
+    /// How outputs are written.
+    pub set: SetFn,
 }

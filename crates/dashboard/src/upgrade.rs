@@ -12,22 +12,24 @@ use axum::http::{Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::guard::Caller;
+
 /// The subprotocol of the feed.
 const SUBPROTOCOL: &str = "tidemill.v1";
 
 /// Where a route leaves the upgrade for the task of its connection. Each
 /// connection has one, in its requests' extensions.
 #[derive(Clone, Default)]
-pub(crate) struct Slot(Arc<Mutex<Option<OnUpgrade>>>);
+pub(crate) struct Slot(Arc<Mutex<Option<(OnUpgrade, Caller)>>>);
 
 impl Slot {
     /// What a route has left.
-    pub(crate) fn take(&self) -> Option<OnUpgrade> {
+    pub(crate) fn take(&self) -> Option<(OnUpgrade, Caller)> {
         self.0.lock().expect("no holder panics").take()
     }
 
-    fn put(&self, upgrade: OnUpgrade) {
-        *self.0.lock().expect("no holder panics") = Some(upgrade);
+    fn put(&self, upgrade: OnUpgrade, caller: Caller) {
+        *self.0.lock().expect("no holder panics") = Some((upgrade, caller));
     }
 }
 
@@ -41,8 +43,10 @@ pub(crate) fn accept(
     let key = check(&request)?;
     let accept = derive_accept_key(&key);
     let slot = request.extensions().get::<Slot>().cloned();
-    let slot = slot.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "no connection to upgrade"))?;
-    slot.put(hyper::upgrade::on(&mut request));
+    let caller = request.extensions().get::<Caller>().copied();
+    let (slot, caller) =
+        slot.zip(caller).ok_or((StatusCode::INTERNAL_SERVER_ERROR, "no connection to upgrade"))?;
+    slot.put(hyper::upgrade::on(&mut request), caller);
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::CONNECTION, "upgrade")
@@ -99,6 +103,12 @@ mod tests {
             .header("sec-websocket-version", version)
             .header("sec-websocket-key", key)
             .extension(Slot::default())
+            .extension(Caller {
+                peer: crate::guard::Peer::Control,
+                who: crate::access::Who::Control,
+                anyone: true,
+                secure: false,
+            })
     }
 
     const KEY: &str = "OfMWmQZlMFBWe/o7k1CzZg==";

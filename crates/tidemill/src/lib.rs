@@ -13,12 +13,13 @@ mod intake;
 mod listen;
 mod status;
 mod supervisor;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use dashboard::{App, Hub};
+use dashboard::{Access, App, Hub};
 use device::Runner;
 use forward::Forwarder;
 use store::Store;
@@ -30,6 +31,7 @@ pub use config::{Config, Invalid};
 use gateway::Gateway;
 use status::Observed;
 use supervisor::Supervisor;
+use watchdog::Pulse;
 
 /// Runs the gateway until `shutdown` completes.
 ///
@@ -53,16 +55,20 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let quiet = CancellationToken::new();
 
     let (batches, intake) = mpsc::channel(intake::BATCHES_MAX);
+    let pulse = Pulse::default();
     for device in config.devices {
         let name = format!("device {}", device.name());
         let about = status::Device::of(&device);
         let (runner, health) = Runner::new(device);
         observed.device(about, health);
         let part = runner.run(batches.clone(), stop.clone());
-        parts.spawn(name, async { Ok(part.await) });
+        parts.spawn(name, async {
+            part.await;
+            Ok(())
+        });
     }
     parts.spawn("writer", async { Ok(writer.run().await?) });
-    let part = intake::run(intake, appender, hub.clone());
+    let part = intake::run(intake, appender, hub.clone(), pulse.clone());
     let taken_in = quiet.clone().drop_guard();
     parts.spawn("intake", async {
         let _taken_in = taken_in;
@@ -79,14 +85,26 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         let (forwarder, link) = Forwarder::new(name.clone(), config, gateway, cursor);
         observed.forwarder(about, link);
         let part = forwarder.run(quiet.clone());
-        parts.spawn(format!("forwarder {name}"), async { Ok(part.await) });
+        parts.spawn(format!("forwarder {name}"), async {
+            part.await;
+            Ok(())
+        });
     }
     let observed = Arc::new(observed);
     let own = Gateway::new(observed.clone());
     parts.spawn("gateway", own.run(batches, stop.clone()));
+    parts.spawn("watchdog", watchdog::run(observed.clone(), pulse, stop.clone()));
     let listen = config.dashboard.listen;
-    let app =
-        App { config: config.dashboard, hub, store, status: Arc::new(move || observed.status()) };
+    let app = App {
+        config: config.dashboard,
+        hub,
+        store,
+        status: Arc::new(move || observed.status()),
+        access: Access::open(&config.store.path.with_file_name("access.json")),
+        set: Arc::new(|channel, _| {
+            Box::pin(async move { Err(format!("{channel}: no such output")) })
+        }),
+    };
     parts.spawn("dashboard", async move {
         let Some(listener) = quiet.run_until_cancelled(listen::http(listen)).await else {
             return Ok(());

@@ -6,7 +6,7 @@ mod logging;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// An IoT edge gateway: reads sensors, buffers every reading, forwards it to a
 /// broker, shows it to browsers.
@@ -32,10 +32,25 @@ enum Command {
     Status(commands::status::Args),
     /// Follow the live readings in the terminal
     Watch(commands::watch::Args),
+    /// Print readings out of the store, also while the gateway runs
+    Export(commands::export::Args),
+    /// Write an output, such as a switch, through the running gateway
+    Set(commands::set::Args),
+    /// Set the dashboard's password, or show a link that sets it
+    Passwd(commands::passwd::Args),
+    /// Make, list and revoke bearer tokens for scripts
+    Token(commands::token::Args),
     /// Perform a WebSocket opening handshake and explain it
     Handshake(commands::handshake::Args),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Write man pages and shell completions into a folder, for packages
+    #[command(hide = true)]
+    Generate {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// Where the configuration is.
@@ -61,8 +76,13 @@ fn main() -> ExitCode {
         Command::Check(place) => commands::check::run(&place.config),
         Command::Status(args) => commands::status::run(args),
         Command::Watch(args) => commands::watch::run(args),
+        Command::Export(args) => commands::export::run(args),
+        Command::Set(args) => commands::set::run(args),
+        Command::Passwd(args) => commands::passwd::run(args),
+        Command::Token(args) => commands::token::run(args),
         Command::Handshake(args) => commands::handshake::run(&args),
         Command::Schema => commands::schema::run(),
+        Command::Generate { folder } => commands::generate::run(&folder, Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

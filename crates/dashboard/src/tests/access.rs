@@ -47,13 +47,16 @@ async fn a_name_that_is_not_ours_gets_421() {
 async fn nobody_may_look_but_supervisors_may_ask() {
     let config = Config { view: View::Nobody, ..Config::default() };
     let dashboard = Dashboard::with(config, Limits::default()).await;
-    for path in ["/", "/api/v1/status", "/api/v1/live", "/metrics"] {
+    for path in ["/api/v1/status", "/api/v1/live", "/metrics", "/api/v1/nothing"] {
         let answer = dashboard.get(path).await;
-        assert_eq!(answer.status, 403, "{path}");
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
         assert!(answer.body.contains("dashboard.view"), "{}", answer.body);
     }
     assert_eq!(dashboard.get("/healthz").await.status, 200);
     assert_eq!(dashboard.get("/readyz").await.status, 200);
+    // The page itself shows the way in.
+    assert_eq!(dashboard.get("/").await.status, 200);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn channels_have_their_last_reading() {
     dashboard.publish("panel/door", 1);
     let mut json = dashboard.json("/api/v1/channels").await;
     json["channels"][1]["last"]["time"] = "…".into();
-    expect![[r#"{"channels":[{"channel":"weather/temperature","device":"weather","kind":"number","label":null,"last":null,"name":"temperature","output":false,"unit":"Cel"},{"channel":"panel/door","device":"panel","kind":"boolean","label":null,"last":{"quality":"good","seq":1,"time":"…","value":false},"name":"door","output":false,"unit":""}]}"#]].assert_eq(&json.to_string());
+    expect![[r#"{"channels":[{"channel":"weather/temperature","device":"weather","kind":"number","label":null,"last":null,"name":"temperature","output":false,"unit":"Cel"},{"channel":"panel/door","device":"panel","kind":"boolean","label":null,"last":{"quality":"good","seq":1,"time":"…","value":false},"name":"door","output":false,"unit":""},{"channel":"panel/pump","device":"panel","kind":"boolean","label":null,"last":null,"name":"pump","output":true,"unit":""}]}"#]].assert_eq(&json.to_string());
 }
 
 #[tokio::test]

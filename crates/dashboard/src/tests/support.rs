@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use store::{Appender, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::Patience;
 use crate::http::{Limits, serve_within};
-use crate::{App, Config, Hub, Status};
+use crate::{Access, App, Config, Hub, Status};
 
 /// Longer than anything here takes on a busy machine.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -38,6 +38,8 @@ pub(super) fn quick() -> Limits {
 pub(super) struct Dashboard {
     pub(super) address: SocketAddr,
     pub(super) control: PathBuf,
+    /// What outputs were given.
+    pub(super) written: Arc<Mutex<Vec<(Channel, Datum)>>>,
     pub(super) hub: Hub,
     pub(super) store: Store,
     pub(super) appender: Appender,
@@ -53,6 +55,20 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) head: String,
     pub(super) body: String,
+    /// As it is: its case matters.
+    pub(super) cookie: Option<String>,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Json {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The cookie that it sets, as a header of the next request.
+    pub(super) fn cookie(&self) -> String {
+        let set = self.cookie.as_ref().unwrap_or_else(|| panic!("no cookie: {self:?}"));
+        format!("Cookie: {}", set.split(';').next().unwrap())
+    }
 }
 
 /// A WebSocket client of the feed.
@@ -69,6 +85,7 @@ impl Dashboard {
         let specs = [
             spec("weather/temperature", Kind::Number, "Cel"),
             spec("panel/door", Kind::Boolean, ""),
+            ChannelSpec { output: true, ..spec("panel/pump", Kind::Boolean, "") },
         ];
         let settings = store::Config { path, ..store::Config::default() };
         let (store, appender, writer, _) = Store::open(&settings, &specs, &[]).await.unwrap();
@@ -87,7 +104,16 @@ impl Dashboard {
                 ..Status::default()
             })
         };
-        let app = App { config, hub: hub.clone(), store: store.clone(), status };
+        let access = Access::open(&folder.path().join("access.json"));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let set: crate::SetFn = {
+            let written = written.clone();
+            Arc::new(move |channel, datum| {
+                written.lock().unwrap().push((channel, datum));
+                Box::pin(async { Ok(()) })
+            })
+        };
+        let app = App { config, hub: hub.clone(), store: store.clone(), status, access, set };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run().await.unwrap() });
@@ -95,7 +121,18 @@ impl Dashboard {
         tasks.spawn(async move {
             serve_within(limits, listener, Some(socket), app, stopped).await.unwrap();
         });
-        Dashboard { address, control, hub, store, appender, stop, tasks, seq: 0, _folder: folder }
+        Dashboard {
+            address,
+            control,
+            written,
+            hub,
+            store,
+            appender,
+            stop,
+            tasks,
+            seq: 0,
+            _folder: folder,
+        }
     }
 
     /// So many records of one channel, numbered on.
@@ -147,6 +184,30 @@ impl Dashboard {
         talk(self.connect().await, &head).await
     }
 
+    /// A request with a body of JSON and these further headers.
+    pub(super) async fn send(&self, line: &str, body: &str, headers: &[&str]) -> Answer {
+        let length = format!("Content-Length: {}", body.len());
+        let mut all = vec!["Content-Type: application/json", length.as_str()];
+        all.extend(headers);
+        let mut head = format!("{line} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        head += "Connection: close\r\n";
+        for header in all {
+            head += &format!("{header}\r\n");
+        }
+        talk_with(self.connect().await, &head, body).await
+    }
+
+    /// The same through the control socket, as the commands do.
+    pub(super) async fn command(&self, line: &str, body: &str) -> Answer {
+        let stream = UnixStream::connect(&self.control).await.unwrap();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: tidemill\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        talk_with(stream, &head, body).await
+    }
+
     pub(super) async fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path}"), &[]).await
     }
@@ -168,8 +229,16 @@ fn spec(channel: &str, kind: Kind, unit: &'static str) -> ChannelSpec {
 }
 
 /// Sends a head (without its empty line) and reads until the end.
-pub(super) async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str) -> Answer {
-    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+pub(super) async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, head: &str) -> Answer {
+    talk_with(stream, head, "").await
+}
+
+async fn talk_with(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    head: &str,
+    body: &str,
+) -> Answer {
+    stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
     let mut text = Vec::new();
     timeout(LONG, stream.read_to_end(&mut text)).await.unwrap().unwrap();
     // Compressed bodies aren't asked for.
@@ -180,7 +249,9 @@ pub(super) async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: 
     if head.to_lowercase().contains("transfer-encoding: chunked") {
         body = unchunked(&body);
     }
-    Answer { status, head: head.to_lowercase(), body }
+    let cookie = head.lines().find(|line| line.to_lowercase().starts_with("set-cookie: "));
+    let cookie = cookie.map(|line| line["set-cookie: ".len()..].to_owned());
+    Answer { status, head: head.to_lowercase(), body, cookie }
 }
 
 fn unchunked(mut text: &str) -> String {

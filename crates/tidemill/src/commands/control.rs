@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tidemill::Config;
 use tokio::net::UnixStream;
@@ -56,29 +56,66 @@ impl Gateway {
 
     /// Asks the API.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<String> {
+        Ok(self.ask(Request::get(path).body(Full::default())?).await?.body)
+    }
+
+    /// Asks the API with a body, or to forget something.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> anyhow::Result<String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body.to_string()))?;
+        Ok(self.ask(request).await?.body)
+    }
+
+    /// Asks anything.
+    ///
+    /// # Errors
+    /// Also when the gateway refuses, with its reason.
+    pub(crate) async fn ask(&self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let path = request.uri().path().to_owned();
+        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         let io = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-        let request = Request::get(path).header(HOST, "localhost").body(Empty::<Bytes>::new())?;
         let answer = async {
             let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok((head, String::from_utf8_lossy(&body).into_owned()))
         };
         let connection = async {
             connection.await.ok();
             // The answer decides how this ends.
             std::future::pending::<()>().await
         };
-        let (status, body) = tokio::select! {
+        let (head, body) = tokio::select! {
             answer = answer => answer.with_context(|| format!("ask the gateway for {path}"))?,
             () = connection => unreachable!("it never completes"),
         };
-        if !status.is_success() {
-            bail!("the gateway answers {status} to {path}: {body}");
+        if !head.status.is_success() {
+            let problem: Option<Problem> = serde_json::from_str(&body).ok();
+            let why = problem.map_or(body, |problem| problem.error);
+            bail!("the gateway refuses ({}): {}", head.status.as_u16(), why.trim_end());
         }
-        Ok(body)
+        Ok(Answer { headers: head.headers, body })
     }
+}
+
+/// What the gateway answered.
+pub(crate) struct Answer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Problem {
+    error: String,
 }
 
 /// A path for messages.

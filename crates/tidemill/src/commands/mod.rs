@@ -3,10 +3,15 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod export;
+pub(crate) mod generate;
 pub(crate) mod handshake;
+pub(crate) mod passwd;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod set;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod watch;
 
 mod control;

@@ -254,7 +254,7 @@ fn forwarder_of(
     if let Err(wrong) = config.check() {
         let mut report = Report::new(section, &path, errors);
         for error in wrong {
-            report.at(&[error.key.as_ref()], error.message);
+            report.at(&[error.key], error.message);
         }
     }
     Some(config)
