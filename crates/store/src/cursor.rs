@@ -19,9 +19,9 @@ const LOOK_MAX: u64 = 100_000;
 /// There is one per forwarder. Everything through its position has been
 /// acknowledged; `unsent` gives what follows.
 pub struct Cursor {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Its place in `State::forwarders`.
-    index: usize,
+    pub(crate) index: usize,
     forwarder: String,
     filter: Filter,
     committed: watch::Receiver<Seq>,
@@ -183,7 +183,8 @@ impl Cursor {
         let mut state = self.shared.state();
         let forwarder = &mut state.forwarders[self.index];
         let Some(passed) = forwarder.pass(through) else { return };
-        forwarder.acknowledged += passed;
+        forwarder.acknowledged += passed.taken;
+        forwarder.dropped += passed.skipped;
         // The writer has a deadline for the first move; the others ride along.
         if state.moved_at.is_none() {
             state.moved_at = Some(Instant::now());

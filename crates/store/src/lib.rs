@@ -79,6 +79,7 @@ mod retention;
 mod ring;
 mod rollup;
 mod row;
+mod skip;
 mod state;
 mod status;
 mod writer;

@@ -271,6 +271,7 @@ async fn take_up_forwarder(
         acknowledged: 0,
         dropped: 0,
         given: Default::default(),
+        skipped: Default::default(),
     };
     let sql = "SELECT channels, position, counted, stored, acknowledged, dropped
         FROM forwarder WHERE name = ?";

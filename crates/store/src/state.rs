@@ -1,7 +1,7 @@
 //! What the handles and the writer share: one mutex, so that every look at the
 //! ledger is consistent. It is never held across an `await`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -53,7 +53,8 @@ pub(crate) struct State {
     pub(crate) ring: Ring,
     /// The last record of each channel that has had one in this run.
     pub(crate) latest: HashMap<Channel, Record>,
-    /// What retention removed that was owed, to be told as gaps.
+    /// What retention removed that was owed and what brokers refuse for good,
+    /// to be told as gaps.
     pub(crate) removed_owed: Vec<reading::Gap>,
     pub(crate) oldest: Option<i64>,
     pub(crate) size: u64,
@@ -99,6 +100,8 @@ pub(crate) struct Forwarder {
     /// Readings given and not acknowledged, as runs of successive numbers: what
     /// an acknowledgement counts. As long as the forwarder's window, at most.
     pub(crate) given: VecDeque<(u64, u64)>,
+    /// Of these, refused for good: passing one counts it as dropped.
+    pub(crate) skipped: BTreeSet<u64>,
 }
 
 impl Shared {
@@ -221,6 +224,7 @@ impl Forwarder {
             name: self.name.clone(),
             patterns: self.patterns.clone(),
             given: VecDeque::new(),
+            skipped: BTreeSet::new(),
             ..*self
         }
     }
@@ -259,26 +263,46 @@ impl Forwarder {
         self.looked = self.looked.max(through);
     }
 
+    /// Notes that a reading will never be taken; `false` when it isn't in hand.
+    pub(crate) fn skip(&mut self, seq: u64) -> bool {
+        let given = self.given.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        given && self.skipped.insert(seq)
+    }
+
     /// Moves the position, at most to what has been given; says how many
-    /// readings that passed, or `None` when it doesn't move.
-    pub(crate) fn pass(&mut self, through: Seq) -> Option<u64> {
+    /// readings that passed, those skipped apart, or `None` when it doesn't
+    /// move.
+    pub(crate) fn pass(&mut self, through: Seq) -> Option<Passed> {
         let through = through.min(self.looked);
         if through <= self.position {
             return None;
         }
         self.position = through;
-        let mut passed = 0;
+        let mut passed = Passed::default();
         while let Some((first, last)) = self.given.front_mut() {
             if *first > through.0 {
                 break;
             }
             let until = (*last).min(through.0);
-            passed += until - *first + 1;
+            passed.taken += until - *first + 1;
             *first = until + 1;
             if *first > *last {
                 self.given.pop_front();
             }
         }
+        // In hand are only numbers after the position, so all of these were.
+        let later = self.skipped.split_off(&(through.0 + 1));
+        passed.skipped = std::mem::replace(&mut self.skipped, later).len() as u64;
+        passed.taken -= passed.skipped;
         Some(passed)
     }
+}
+
+/// Readings that a position passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// The broker has them.
+    pub(crate) taken: u64,
+    /// It will never take them.
+    pub(crate) skipped: u64,
 }

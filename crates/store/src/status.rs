@@ -49,6 +49,6 @@ pub struct ForwarderLedger {
     pub acknowledged: u64,
     /// Of these, waiting.
     pub pending: u64,
-    /// Of these, removed before they were acknowledged.
+    /// Of these, removed before they were acknowledged, or refused for good.
     pub dropped: u64,
 }

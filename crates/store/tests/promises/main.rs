@@ -11,4 +11,6 @@ mod restart;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
+mod skip;
+#[cfg(test)]
 mod support;
