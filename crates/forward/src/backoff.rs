@@ -5,7 +5,7 @@ use std::time::Duration;
 /// within the second.
 const FIRST: Duration = Duration::from_millis(500);
 /// The contract's cap.
-const CAP: Duration = Duration::from_secs(60);
+pub(crate) const CAP: Duration = Duration::from_secs(60);
 /// No wait is shorter, lest a broker that refuses at once be hammered.
 const FLOOR: Duration = Duration::from_millis(100);
 /// A connection that held this long was a good one. A shorter success doesn't

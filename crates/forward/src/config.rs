@@ -7,7 +7,7 @@ use reading::Pattern;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Endpoint, check};
+use crate::{Endpoint, backoff, check};
 
 /// `[forward.X]`: one broker, and what goes to it.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -170,6 +170,12 @@ impl Config {
     /// The first URL for people: no query, which may be a signature.
     pub fn shown_url(&self) -> String {
         self.endpoints().first().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// The longest that one turn of the forwarder can take by its own deadlines:
+    /// whoever watches it for stalls waits longer than this.
+    pub fn patience(&self) -> Duration {
+        self.connect_timeout + self.ack_timeout + self.keep_alive + 2 * backoff::CAP
     }
 
     pub(crate) fn all_urls(&self) -> impl Iterator<Item = &String> {

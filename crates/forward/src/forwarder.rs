@@ -277,7 +277,10 @@ impl Forwarder {
             warn!(forwarder = self.name, %error, "offline: readings wait in the store");
         }
         self.told(State::Offline, Some(error.to_string()));
-        self.link.send_modify(|link| link.in_flight = 0);
+        self.link.send_modify(|link| {
+            link.in_flight = 0;
+            link.turns += 1;
+        });
     }
 
     fn told(&self, state: State, error: Option<String>) {
@@ -296,6 +299,7 @@ impl Forwarder {
     fn count(&self, connection: &Connection, sent: u64) {
         self.link.send_if_modified(|link| {
             link.sent += sent;
+            link.turns += 1;
             link.in_flight = connection.session.in_flight();
             false
         });

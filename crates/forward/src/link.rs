@@ -17,6 +17,9 @@ pub struct Link {
     pub sent: u64,
     /// Readings acknowledged since the gateway started.
     pub acknowledged: u64,
+    /// Turns of its loop, connections tried included: as long as this grows it
+    /// isn't stalled, whatever the broker does.
+    pub turns: u64,
 }
 
 /// Whether readings flow.
@@ -40,6 +43,7 @@ impl Link {
             in_flight: 0,
             sent: 0,
             acknowledged: 0,
+            turns: 0,
         }
     }
 }

@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 use tracing::warn;
 
+use crate::watchdog::Pulse;
+
 /// Batches of readings on their way to the intake. A full queue makes devices
 /// wait, each for its turn.
 pub(crate) const BATCHES_MAX: usize = 256;
@@ -33,10 +35,12 @@ pub(crate) async fn run(
     mut batches: mpsc::Receiver<Vec<Reading>>,
     mut appender: Appender,
     hub: Hub,
+    pulse: Pulse,
 ) -> anyhow::Result<()> {
     let mut turn = Vec::new();
     loop {
         let open = gather(&mut batches, &mut turn).await;
+        pulse.beat();
         let epoch = appender.epoch();
         let mut seq = appender.next();
         let gaps = appender.losses().into_iter().map(Body::Gap);

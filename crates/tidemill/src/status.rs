@@ -1,6 +1,7 @@
 //! What is watched of every part, and the status it amounts to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use dashboard::{DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
 use device::Health;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::watchdog::Progress;
 use crate::{VERSION, clock, gateway};
 
 /// Every part that can say how it is.
@@ -38,6 +40,8 @@ pub(crate) struct Device {
 pub(crate) struct Forwarder {
     name: String,
     url: String,
+    /// No turn of its loop takes longer than its deadlines together.
+    patience: Duration,
 }
 
 fn names(specs: &[ChannelSpec]) -> Vec<String> {
@@ -72,6 +76,28 @@ impl Observed {
     /// Watches a forwarder.
     pub(crate) fn forwarder(&mut self, forwarder: Forwarder, link: watch::Receiver<Link>) {
         self.forwarders.push((forwarder, link));
+    }
+
+    /// How far the parts that have work have got, for the watchdog.
+    pub(crate) fn progress(&self) -> Vec<Progress> {
+        let store = self.store.status();
+        let writer = Progress {
+            part: "writer".to_owned(),
+            // A fault of the disk is known and told, and no restart mends it.
+            busy: store.queued > 0 && store.error.is_none(),
+            mark: store.read,
+            patience: Duration::ZERO,
+        };
+        let forwarders = self.forwarders.iter().map(|(forwarder, link)| {
+            let ledger = store.forwarders.iter().find(|ledger| ledger.name == forwarder.name);
+            Progress {
+                part: format!("forwarder {}", forwarder.name),
+                busy: ledger.is_some_and(|ledger| ledger.pending > 0),
+                mark: link.borrow().turns,
+                patience: forwarder.patience,
+            }
+        });
+        forwarders.chain([writer]).collect()
     }
 
     /// How everything is now; from memory.
@@ -140,7 +166,7 @@ impl Device {
 
 impl Forwarder {
     pub(crate) fn of(name: &str, config: &forward::Config) -> Forwarder {
-        Forwarder { name: name.to_owned(), url: config.shown_url() }
+        Forwarder { name: name.to_owned(), url: config.shown_url(), patience: config.patience() }
     }
 
     fn status(&self, link: &Link, ledger: &store::ForwarderLedger) -> ForwarderStatus {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::thread::available_parallelism;
 
+use sd_notify::NotifyState;
 use tidemill::{Config, Invalid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
@@ -37,6 +38,11 @@ async fn reloaded(hangup: &mut Signal, path: &Path) -> Config {
         if hangup.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
+        // systemd calls the service reloading until READY=1, which the gateway
+        // sends again once it runs with the new configuration.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+        }
         match Config::load(path) {
             Ok(config) => {
                 info!(file = %path.display(), "configuration read again");
@@ -46,6 +52,7 @@ async fn reloaded(hangup: &mut Signal, path: &Path) -> Config {
                 let invalid = error.downcast_ref::<Invalid>().map(ToString::to_string);
                 let why = invalid.unwrap_or_else(|| format!("{error:#}"));
                 error!("the configuration is not valid, so nothing changes: {}", why.trim_end());
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
             }
         }
     }
