@@ -3,6 +3,7 @@
 //! Each installs by apt what is missing on a bare Debian with Rust, so that the
 //! README can name two commands and CI can call the same ones.
 
+mod appliance;
 mod check;
 mod licence;
 mod package;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         "demo" => demo(&rest),
         "test" => check::all(&rest),
         "bench" => bench(&rest),
+        "container" => appliance::container(&rest),
         "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
         "help" | "--help" | "-h" => {

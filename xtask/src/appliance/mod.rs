@@ -1,0 +1,9 @@
+//! The package on a real Debian with systemd: in a container (native speed) and
+//! in a virtual machine (GPIO, serial ports, power cuts).
+
+mod checks;
+mod container;
+mod guest;
+mod trial;
+
+pub(crate) use container::command as container;
