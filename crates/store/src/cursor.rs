@@ -58,6 +58,11 @@ impl Cursor {
         self.shared.state().forwarders[self.index].position
     }
 
+    /// The highest number committed: what `unsent` may give goes through here.
+    pub fn committed(&self) -> Seq {
+        *self.committed.borrow()
+    }
+
     /// Committed records after `after` that this forwarder is to send, in order,
     /// at most `max`; from memory when they are recent. With them, the number
     /// through which the log was looked at: greater than the last record's when
