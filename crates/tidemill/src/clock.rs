@@ -33,7 +33,7 @@ struct Signs {
 }
 
 /// How the clock is now.
-pub(crate) fn state() -> Clock {
+pub fn state() -> Clock {
     let built: i64 = BUILT.parse().unwrap_or(0);
     let rtc = fs::read_dir("/sys/class/rtc").is_ok_and(|mut clocks| clocks.next().is_some());
     judge(Signs {

@@ -6,7 +6,7 @@
 //!  [device.X])
 //! ```
 
-mod clock;
+pub mod clock;
 pub mod config;
 mod gateway;
 mod intake;

@@ -3,7 +3,7 @@
 mod commands;
 mod logging;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -27,7 +27,13 @@ enum Command {
     /// Run the gateway: what the service does
     Run(Place),
     /// Check the configuration without touching hardware, and show every error
-    Check(Place),
+    Check(commands::check::Args),
+    /// Try what check cannot: ports, GPIO lines, clock, disk, brokers; with the mend
+    Doctor(commands::doctor::Args),
+    /// List what is connected to this machine, each with a piece of configuration
+    Scan(commands::scan::Args),
+    /// List the drivers, or print one's sample configuration
+    Drivers(commands::drivers::Args),
     /// Show the running gateway: devices, store, forwarders, ledger
     Status(commands::status::Args),
     /// Follow the live readings in the terminal
@@ -42,6 +48,8 @@ enum Command {
     Token(commands::token::Args),
     /// Perform a WebSocket opening handshake and explain it
     Handshake(commands::handshake::Args),
+    /// Gather what somebody who helps needs to know, without secrets
+    Report(commands::report::Args),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Write man pages and shell completions into a folder, for packages
@@ -61,6 +69,13 @@ pub(crate) struct Place {
     config: PathBuf,
 }
 
+impl Place {
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.config
+    }
+}
+
 /// `sysexits.h`'s EX_CONFIG: the unit tells systemd not to restart after it.
 const EX_CONFIG: u8 = 78;
 
@@ -73,7 +88,10 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => commands::demo::run(args),
         Command::Run(place) => commands::run::run(&place.config),
-        Command::Check(place) => commands::check::run(&place.config),
+        Command::Check(args) => commands::check::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Scan(args) => commands::scan::run(&args),
+        Command::Drivers(args) => commands::drivers::run(&args),
         Command::Status(args) => commands::status::run(args),
         Command::Watch(args) => commands::watch::run(args),
         Command::Export(args) => commands::export::run(args),
@@ -81,6 +99,7 @@ fn main() -> ExitCode {
         Command::Passwd(args) => commands::passwd::run(args),
         Command::Token(args) => commands::token::run(args),
         Command::Handshake(args) => commands::handshake::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Schema => commands::schema::run(),
         Command::Generate { folder } => commands::generate::run(&folder, Cli::command()),
     };

@@ -23,6 +23,11 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// The gateway of a configuration file.
+    pub(crate) fn of(config: &Path) -> Gateway {
+        Gateway { config: Some(config.to_owned()), socket: None }
+    }
+
     /// Connects to its socket.
     pub(crate) async fn connect(&self) -> anyhow::Result<UnixStream> {
         let places = self.places()?;

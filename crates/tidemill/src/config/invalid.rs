@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use device::settings::ConfigError;
+use serde::Serialize;
 
 /// Everything that is wrong in a configuration, each with its place.
 #[derive(Debug)]
@@ -10,13 +11,17 @@ pub struct Invalid {
     problems: Vec<Problem>,
 }
 
-#[derive(Debug)]
-struct Problem {
-    line: usize,
+/// One thing that is wrong, and where.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    /// From 1.
+    pub line: usize,
     /// In characters, from 1, as editors count.
-    column: usize,
-    path: String,
-    message: String,
+    pub column: usize,
+    /// The key: `device.weather.channel.temperature.scale`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
 }
 
 impl Invalid {
@@ -31,6 +36,11 @@ impl Invalid {
             .collect();
         problems.sort_by_key(|problem| (problem.line, problem.column));
         Invalid { file: file.to_owned(), problems }
+    }
+
+    /// What is wrong, in the order of the file.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 }
 

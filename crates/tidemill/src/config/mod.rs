@@ -15,7 +15,7 @@ use store::Subscription;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use invalid::Invalid;
+pub use invalid::{Invalid, Problem};
 
 use crate::gateway;
 
@@ -238,7 +238,10 @@ fn dashboard_of(section: Spanned<DeTable<'_>>, errors: &mut Vec<ConfigError>) ->
     if let Err(wrong) = config.check() {
         let mut report = Report::new(section, "dashboard", errors);
         for error in wrong {
-            report.at(&[error.key.as_ref()], error.message);
+            // hosts[1] is the key `hosts`, and its second item.
+            let keys: Vec<&str> =
+                error.key.split(['[', ']']).filter(|part| !part.is_empty()).collect();
+            report.at(&keys, error.message);
         }
     }
     config

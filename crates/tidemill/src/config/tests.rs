@@ -161,20 +161,32 @@ temperature = { fied = "t", unit = 5 }
 
 #[test]
 fn a_broken_file_says_where_it_breaks() {
-    check("[store\npath = \"x\"\n", expect![[r#"
+    check(
+        "[store\npath = \"x\"\n",
+        expect![[r#"
         tidemill.toml:1:7: unclosed table, expected `]`
         tidemill.toml: 1 error
-    "#]]);
-    check("[store]\npath = \"x\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "[store]\npath = \"x\n",
+        expect![[r#"
         tidemill.toml:2:10: invalid basic string, expected `"`
         tidemill.toml: 1 error
-    "#]]);
-    check("store = 1\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "store = 1\n",
+        expect![[r#"
         tidemill.toml:1:9: store: expected a table [store], found integer
         tidemill.toml: 1 error
-    "#]]);
-    check("[store]\npath = \"a\"\npath = \"b\"\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "[store]\npath = \"a\"\npath = \"b\"\n",
+        expect![[r#"
         tidemill.toml:3:1: duplicate key
         tidemill.toml: 1 error
-    "#]]);
+    "#]],
+    );
 }
