@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use reading::Fault;
 use regex::Regex;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use super::{Format, Frame, Frames, shown};
 use crate::{Batch, Device, Failure};
@@ -15,6 +15,14 @@ use crate::{Batch, Device, Failure};
 /// A line that begins sooner than this after the opening was probably under
 /// way before it. At 9600 baud a character takes a millisecond.
 const CUT_WITHIN: Duration = Duration::from_millis(20);
+
+/// Lines that follow each other closely are taken together: a wake-up costs more
+/// than a line does. A line that comes alone doesn't wait.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// From this many bytes a millisecond on a port isn't let wait: the 4 KiB that
+/// the kernel keeps for it would fill up within [`GATHER`].
+const GATHER_BYTES_MAX: u128 = 256;
 
 /// A port that is open and speaks in lines.
 pub(crate) struct Lines<P> {
@@ -28,6 +36,9 @@ pub(crate) struct Lines<P> {
     opened: Option<Instant>,
     /// The first line may have lost its beginning.
     cut: bool,
+    /// When the last bytes were taken, and whether the next may wait.
+    taken: Option<Instant>,
+    gathers: bool,
 }
 
 impl<P: AsyncRead> Lines<P> {
@@ -37,14 +48,28 @@ impl<P: AsyncRead> Lines<P> {
         // may be a link to either.
         let path = std::fs::canonicalize(&name).unwrap_or_else(|_| PathBuf::from(&name));
         let opened = (!path.starts_with("/dev/pts")).then(Instant::now);
-        Lines { port, name, frames: Frames::new(), format, ignore, opened, cut: false }
+        Lines {
+            port,
+            name,
+            frames: Frames::new(),
+            format,
+            ignore,
+            opened,
+            cut: false,
+            taken: None,
+            gathers: false,
+        }
     }
 }
 
 #[async_trait]
 impl<P: AsyncRead + Send + Unpin> Device for Lines<P> {
     async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        if let (true, Some(taken)) = (self.gathers, self.taken) {
+            time::sleep_until(taken + GATHER).await;
+        }
         let mut got = self.port.read(self.frames.room()).await;
+        let mut total = 0;
         loop {
             let count = match got {
                 // A port that was unplugged is at its end for ever.
@@ -60,6 +85,7 @@ impl<P: AsyncRead + Send + Unpin> Device for Lines<P> {
                 self.cut = opened.elapsed() < CUT_WITHIN;
             }
             self.frames.filled(count);
+            total += count as u128;
             if !self.frames.has_room() {
                 break;
             }
@@ -72,6 +98,10 @@ impl<P: AsyncRead + Send + Unpin> Device for Lines<P> {
                 Some(more) => got = more,
             }
         }
+        let now = Instant::now();
+        let since = self.taken.replace(now).map(|taken| now - taken);
+        self.gathers =
+            since.is_some_and(|since| total * 1000 < since.as_micros() * GATHER_BYTES_MAX);
         let (format, cut, ignore) = (&mut self.format, &mut self.cut, &self.ignore);
         self.frames.drain(|frame| match frame {
             Frame::Line(line) => {
@@ -146,6 +176,34 @@ mod tests {
             open.read(&mut batch).await.unwrap();
         }
         assert_eq!((numbers(&mut batch), batch.noise), (vec![1.0, 2.0], 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_follow_closely_are_taken_together_and_one_alone_at_once() {
+        let (mut device, port) = duplex(64 * 1024);
+        let mut open = over(port, "/dev/pts/1");
+        let mut batch = Batch::default();
+        let start = Instant::now();
+        for pause in [1_000, 1] {
+            device.write_all(b"{\"t\":1}\n").await.unwrap();
+            open.read(&mut batch).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        assert_eq!(start.elapsed(), Duration::from_millis(1_001), "a line alone waited");
+        for _ in 0..3 {
+            device.write_all(b"{\"t\":2}\n").await.unwrap();
+        }
+        open.read(&mut batch).await.unwrap();
+        assert_eq!(numbers(&mut batch), [1.0, 1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(start.elapsed(), Duration::from_millis(1_005));
+
+        // One that never stops isn't made to wait.
+        device.write_all(&b"{\"t\":3}\n".repeat(1_000)).await.unwrap();
+        open.read(&mut batch).await.unwrap();
+        device.write_all(b"{\"t\":4}\n").await.unwrap();
+        let flooded = Instant::now();
+        open.read(&mut batch).await.unwrap();
+        assert_eq!(flooded.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
