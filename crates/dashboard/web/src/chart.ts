@@ -1,16 +1,26 @@
-// A channel's numbers over time, by uPlot: the mean as a line, minimum to
-// maximum as a band around it, holes hatched.
+// Numbers over time, by uPlot: for each channel the mean as a line and minimum
+// to maximum as a band around it; holes hatched. Channels of one unit share an
+// axis.
 
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { clock, stepDecimals } from "./format";
-import type { Columns, Hole } from "./series";
+import { align, type Columns, type Hole } from "./series";
 import { language, reason } from "./text";
 import { theme } from "./theme";
 import { onTouch, pinched } from "./touch";
 
+/** One channel's line. */
+export interface Line {
+  colour: () => string;
+  band: () => string;
+  /** Lines with the same unit share an axis. */
+  unit: string;
+}
+
 export interface View {
-  columns: Columns;
+  /** In the order of the lines. */
+  columns: Columns[];
   holes: Hole[];
   /** Milliseconds. */
   from: number;
@@ -20,8 +30,9 @@ export interface View {
 export interface Options {
   /** With axes, a cursor, and dragging to zoom; else a bare line. */
   full: boolean;
-  /** The cursor is at a point (an index into the columns), or left. */
-  onPoint?: (index: number | null) => void;
+  lines: Line[];
+  /** The cursor is at a time (milliseconds), or left. */
+  onPoint?: (time: number | null) => void;
   /** A span was dragged over, milliseconds. */
   onZoom?: (from: number, to: number) => void;
 }
@@ -35,8 +46,11 @@ function yRange(_: uPlot, min: number | null, max: number | null): uPlot.Range.M
   return [middle - half * 1.15, middle + half * 1.15];
 }
 
-/** The place of the mean among the columns: the line that the cursor follows. */
-const MEAN = 3;
+/** Columns of one line: minimum, maximum, mean; the cursor follows the mean. */
+const COLUMNS = 3;
+
+/** More axes than this and the chart is all axes: the rest has a scale, but no axis. */
+const AXES_MAX = 2;
 
 export class Chart {
   private plot: uPlot;
@@ -44,7 +58,7 @@ export class Chart {
   private window: [number, number] = [0, 1];
 
   constructor(private element: HTMLElement, private options: Options) {
-    this.plot = new uPlot(this.uplotOptions(), [[], [], [], []], element);
+    this.plot = new uPlot(this.uplotOptions(), align(options.lines.map(() => [[], [], [], []])) as uPlot.AlignedData, element);
     if (!options.full) return;
     onTouch(this.plot.over, {
       point: (left, top) => this.plot.setCursor({ left, top }),
@@ -59,7 +73,7 @@ export class Chart {
     this.holes = view.holes;
     this.window = [view.from / 1000, view.to / 1000];
     // The scales are set by `range` below as the data is.
-    this.plot.setData(view.columns);
+    this.plot.setData(align(view.columns) as uPlot.AlignedData);
   }
 
   resize(): void {
@@ -72,7 +86,9 @@ export class Chart {
   }
 
   private uplotOptions(): uPlot.Options {
-    const { full } = this.options;
+    const { full, lines } = this.options;
+    const units = [...new Set(lines.map((line) => line.unit))];
+    const scale = (unit: string) => `y${units.indexOf(unit)}`;
     const font = "12px system-ui, sans-serif";
     const axis: uPlot.Axis = {
       stroke: () => theme().faint,
@@ -80,39 +96,51 @@ export class Chart {
       grid: { stroke: () => theme().grid, width: 1 },
       ticks: { show: false },
     };
-    // The edges of the band: shown, or uPlot leaves the band out, but invisible.
-    const edge: uPlot.Series = { stroke: "transparent", width: 0, points: { show: false } };
+    const yAxes = units.slice(0, AXES_MAX).map((unit, i): uPlot.Axis => {
+      const own = lines.filter((line) => line.unit === unit);
+      return {
+        ...axis,
+        scale: scale(unit),
+        side: i === 0 ? 3 : 1,
+        // Which axis is whose is told by its colour, where it is one line's alone.
+        stroke: () => (units.length > 1 && own.length === 1 ? own[0]!.colour() : theme().faint),
+        grid: i === 0 ? axis.grid! : { show: false },
+        size: (_u, values) => 14 + 7 * Math.max(3, ...(values ?? []).map((value) => value.length)),
+        values: (_u, ticks) => this.yTicks(ticks),
+      };
+    });
+    const series = lines.flatMap(({ colour, unit }): uPlot.Series[] => {
+      // The edges of the band: shown, or uPlot leaves the band out, but invisible.
+      const edge: uPlot.Series = { scale: scale(unit), stroke: "transparent", width: 0, points: { show: false } };
+      return [
+        edge,
+        edge,
+        {
+          scale: scale(unit),
+          stroke: colour,
+          ...(full ? {} : { fill: shade }),
+          width: full ? 2 : 1.75,
+          // One value between two holes is no line: it is shown as a dot.
+          points: { show: (u, series, first, last) => sparse(u, series, first, last), size: 4, fill: colour },
+        },
+      ];
+    });
+    const yScales = Object.fromEntries(units.map((unit): [string, uPlot.Scale] => [scale(unit), { range: yRange }]));
     return {
       width: this.element.clientWidth || 300,
       height: this.element.clientHeight || 60,
       padding: full ? [12, 20, 0, 0] : [4, 0, 4, 0],
       legend: { show: false },
       cursor: full
-        ? { y: false, drag: { x: true, y: false, setScale: false }, points: { size: (_u, series) => (series === MEAN ? 8 : 0), fill: () => theme().accent } }
+        ? { y: false, drag: { x: true, y: false, setScale: false }, points: { size: (_u, series) => (series % COLUMNS === 0 ? 8 : 0), fill: (_u, series) => lines[series / COLUMNS - 1]?.colour() ?? "transparent" } }
         : { show: false },
-      scales: { x: { time: true, range: () => this.window }, y: { range: yRange } },
-      axes: full
-        ? [
-            { ...axis, space: 70, size: 30, values: (u, ticks) => ticks.map((tick) => this.timeTick(u, tick)) },
-            { ...axis, size: (_u, values) => 14 + 7 * Math.max(3, ...(values ?? []).map((value) => value.length)), values: (_u, ticks) => this.yTicks(ticks) },
-          ]
-        : [{ show: false }, { show: false }],
-      series: [
-        {},
-        edge,
-        edge,
-        {
-          stroke: () => theme().accent,
-          ...(full ? {} : { fill: shade }),
-          width: full ? 2 : 1.75,
-          // One value between two holes is no line: it is shown as a dot.
-          points: { show: (u, series, first, last) => sparse(u, series, first, last), size: 4, fill: () => theme().accent },
-        },
-      ],
-      bands: [{ series: [2, 1], fill: () => theme().band }],
+      scales: { x: { time: true, range: () => this.window }, ...yScales },
+      axes: full ? [{ ...axis, space: 70, size: 30, values: (u, ticks) => ticks.map((tick) => this.timeTick(u, tick)) }, ...yAxes] : [{ show: false }, { show: false, scale: "y0" }],
+      series: [{}, ...series],
+      bands: lines.map(({ band }, i) => ({ series: [COLUMNS * i + 2, COLUMNS * i + 1], fill: band })),
       hooks: {
         drawClear: [(u) => this.drawHoles(u)],
-        setCursor: [(u) => this.options.onPoint?.(u.cursor.idx ?? null)],
+        setCursor: [(u) => this.options.onPoint?.(pointedAt(u))],
         setSelect: [
           (u) => {
             const { left, width } = u.select;
@@ -137,6 +165,7 @@ export class Chart {
   private timeTick(u: uPlot, tick: number): string {
     const span = (u.scales.x!.max ?? 0) - (u.scales.x!.min ?? 0);
     const at = new Date(tick * 1000);
+    if (span > 200 * 86_400) return at.toLocaleDateString(language, { month: "short", year: "numeric" });
     if (span > 2 * 86_400) return at.toLocaleDateString(language, { day: "numeric", month: "short" });
     return clock(language, tick * 1000, tick * 1000, span < 180);
   }
@@ -171,6 +200,13 @@ export class Chart {
       if (this.options.full) label(u, reason(hole.reason), a, b);
     }
   }
+}
+
+/** The time of the point nearest to the cursor, milliseconds. */
+function pointedAt(u: uPlot): number | null {
+  const at = u.cursor.idx;
+  const time = at == null ? undefined : u.data[0][at];
+  return time === undefined ? null : time * 1000;
 }
 
 /** The colour under a small line, fading downwards. */

@@ -1,6 +1,8 @@
 // The one WebSocket: connects, notices silence, and connects again.
 
 import { batch } from "@preact/signals";
+import { address } from "./api";
+import { refresh, session } from "./session";
 import { connection, lostSince, retryAt, take } from "./state";
 import type { Frame } from "./wire";
 
@@ -23,8 +25,6 @@ let heard = 0;
 let asking = false;
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-const address = (path: string): URL => new URL(path, location.href.split("#")[0]);
-
 export function connect(): void {
   const url = address("api/v1/live");
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -40,7 +40,10 @@ export function connect(): void {
     heard = performance.now();
     const frame = parse(event.data);
     if (!frame) return;
-    if (frame.type === "hello") attempts = 0;
+    if (frame.type === "hello") {
+      attempts = 0;
+      void refresh();
+    }
     take(frame);
   };
   mine.onclose = () => {
@@ -72,6 +75,8 @@ function drop(mine: WebSocket): void {
     retryAt.value = Date.now() + wait;
   });
   timer = setTimeout(connect, wait);
+  // A browser isn't told why an upgrade was refused: perhaps we may no longer look.
+  void refresh();
 }
 
 /** Tries at once: a person asked, or the network came back. */
@@ -100,6 +105,8 @@ async function ask(): Promise<void> {
 
 export function start(): void {
   connect();
+  // Whoever has just been let in needn't wait for the next attempt.
+  session.subscribe((known) => known?.look && retryNow());
   setInterval(() => performance.now() - heard > SILENCE && void ask(), 250);
   addEventListener("online", retryNow);
   addEventListener("offline", () => void ask());

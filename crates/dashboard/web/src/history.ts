@@ -1,5 +1,6 @@
 // What was, from the gateway's store.
 
+import { address, refused } from "./api";
 import type { History } from "./wire";
 
 /** Requests at once: a page of sixty charts must not be sixty readers of the store. */
@@ -25,13 +26,13 @@ export async function load(query: Query, signal: AbortSignal): Promise<History> 
   else await new Promise<void>((resolve) => waiting.push(resolve));
   try {
     signal.throwIfAborted();
-    const url = new URL("api/v1/readings", location.href.split("#")[0]);
+    const url = address("api/v1/readings");
     for (const [key, value] of Object.entries(query)) url.searchParams.set(key, String(value));
     const late = AbortSignal.timeout(DEADLINE);
     const either = new AbortController();
     for (const one of [signal, late]) one.addEventListener("abort", () => either.abort(one.reason), { once: true });
     const response = await fetch(url, { signal: either.signal });
-    if (!response.ok) throw new Error(await said(response));
+    if (!response.ok) throw await refused(response);
     return (await response.json()) as History;
   } finally {
     // Whoever waits takes the place over.
@@ -39,10 +40,4 @@ export async function load(query: Query, signal: AbortSignal): Promise<History> 
     if (next) next();
     else running -= 1;
   }
-}
-
-async function said(response: Response): Promise<string> {
-  const body: unknown = await response.json().catch(() => null);
-  const error = body && typeof body === "object" && "error" in body ? body.error : null;
-  return typeof error === "string" ? error : `HTTP ${response.status}`;
 }

@@ -216,6 +216,50 @@ export function columns(buckets: Bucket[], gaps: Hole[]): Columns {
   return out;
 }
 
+/**
+ * The columns of several channels over one column of times, as uPlot wants
+ * them. Where a channel has no point there is `undefined`, which its line passes
+ * over; null still breaks it.
+ */
+export function align(tables: Columns[]): (number | null | undefined)[][] {
+  const [only] = tables;
+  if (tables.length === 1 && only) return only;
+  const times = [...new Set(tables.flatMap(([time]) => time))].sort((a, b) => a - b);
+  const places = new Map(times.map((time, i) => [time, i]));
+  const out: (number | null | undefined)[][] = [times];
+  for (const [time, ...values] of tables) {
+    const at = time.map((one) => places.get(one)!);
+    for (const column of values) {
+      const wide = new Array<number | null | undefined>(times.length).fill(undefined);
+      at.forEach((place, i) => {
+        wide[place] = column[i];
+      });
+      spreadNulls(wide);
+      out.push(wide);
+    }
+  }
+  return out;
+}
+
+/** A break reaches from the point before it to the one after it, however many points others have between. */
+function spreadNulls(column: (number | null | undefined)[]): void {
+  for (const [order, step] of [[column.keys(), -1], [[...column.keys()].reverse(), 1]] as const) {
+    for (const i of order) if (column[i] === undefined && column[i + step] === null) column[i] = null;
+  }
+}
+
+/** The index of the point at a time or the last one before it; -1 when there is none. */
+export function indexAt(times: number[], time: number): number {
+  let low = 0;
+  let high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle]! <= time) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
 /** The lowest, highest and mean number shown; null when there is none. */
 export function summary(buckets: Bucket[], from: number): { min: number; max: number; mean: number } | null {
   let min = Infinity;

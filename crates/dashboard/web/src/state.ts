@@ -2,6 +2,8 @@
 // sees (signals) follows a few times a second, in one animation frame for all.
 
 import { batch, signal } from "@preact/signals";
+import { Marks } from "./acks";
+import { Events } from "./events";
 import { parseTime, sharedDecimals } from "./format";
 import { GatewayClock } from "./gateway-clock";
 import { Rate } from "./rates";
@@ -90,6 +92,8 @@ export const generation = signal(0);
 export const now = signal(Date.now());
 
 export const gatewayClock = new GatewayClock();
+export const marks = new Marks();
+export const events = new Events();
 export const rates = { read: new Rate(), stored: new Rate(), forwarders: new Map<string, Rate>() };
 
 const models = new Map<string, ChannelModel>();
@@ -128,6 +132,9 @@ export function take(frame: Frame): void {
       // What was skipped is in the store.
       generation.value += 1;
       return;
+    case "result":
+      // Outputs are written through the API, whose answers say more.
+      return;
     case "error":
       console.warn("the gateway says:", frame.error);
   }
@@ -165,6 +172,8 @@ function takeStatus(next: Status): void {
   gatewayClock.observe(time, Date.now());
   rates.read.add(time, next.ledger.read);
   rates.stored.add(time, next.ledger.stored);
+  marks.add(next.epoch, time, next.store.committed);
+  events.see(next);
   for (const forwarder of next.forwarders) forwarderRate(forwarder).add(time, forwarder.acknowledged);
   newStatus = next;
   repaint();

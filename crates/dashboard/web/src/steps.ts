@@ -2,6 +2,7 @@
 // changes are kept.
 
 import { parseTime } from "./format";
+import type { Bucket } from "./series";
 import type { Datum, Reading } from "./wire";
 
 /** From `time` on the value was this; null: not known (bad). */
@@ -9,6 +10,8 @@ export interface Step {
   time: number;
   value: Datum | null;
   reason?: string;
+  /** It changed too often to tell each: the share of its readings that were `true`. */
+  share?: number;
 }
 
 /** A chattering input must not make the page grow; the newest are kept. */
@@ -17,7 +20,7 @@ export const STEPS_MAX = 2000;
 /** Adds a reading, in order of time; one that changes nothing is forgotten. */
 export function addStep(steps: Step[], step: Step): void {
   const last = steps.at(-1);
-  if (last && (last.value === step.value || step.time < last.time)) return;
+  if (last && ((last.value === step.value && last.share === step.share) || step.time < last.time)) return;
   steps.push(step);
   if (steps.length > STEPS_MAX) steps.splice(0, steps.length - STEPS_MAX);
 }
@@ -41,6 +44,22 @@ export function joinSteps(history: Reading[], live: Step[], off: string): Step[]
     before = reading;
   }
   for (const step of live) addStep(steps, step);
+  return steps;
+}
+
+/**
+ * A boolean's buckets, whose mean is the share of `true`, and what came live
+ * after them.
+ */
+export function sharesToSteps(buckets: Bucket[], live: Step[]): Step[] {
+  const steps: Step[] = [];
+  for (const { time, min, max, mean } of buckets) {
+    if (mean === null) addStep(steps, { time, value: null });
+    else if (min === max) addStep(steps, { time, value: mean === 1 });
+    else addStep(steps, { time, value: true, share: mean });
+  }
+  const last = steps.at(-1)?.time ?? -Infinity;
+  for (const step of live) if (step.time > last) addStep(steps, step);
   return steps;
 }
 

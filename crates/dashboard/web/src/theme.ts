@@ -11,11 +11,16 @@ export interface Theme {
   hole: string;
   on: string;
   off: string;
+  line2: string;
+  line3: string;
+  line4: string;
+  line5: string;
 }
 
 const NAMES: Record<keyof Theme, string> = {
   accent: "--accent", band: "--band", card: "--card", text: "--text", faint: "--muted", grid: "--line",
   bad: "--bad", hole: "--hole", on: "--accent", off: "--track",
+  line2: "--line-2", line3: "--line-3", line4: "--line-4", line5: "--line-5",
 };
 
 function read(): Theme {
@@ -23,6 +28,9 @@ function read(): Theme {
   const pairs = Object.entries(NAMES).map(([key, name]) => [key, style.getPropertyValue(name).trim()]);
   return Object.fromEntries(pairs) as Theme;
 }
+
+/** The colours of lines over each other, by place. */
+export const LINES = ["accent", "line2", "line3", "line4", "line5"] as const;
 
 let known: Theme | null = null;
 /** Grows when the colours change. */

@@ -30,7 +30,8 @@ export function drawTimeline(canvas: HTMLCanvasElement, steps: Step[], from: num
       context.fillRect(x, height * 0.4, w, height * 0.2);
     } else if (typeof bar.value === "boolean") {
       context.fillStyle = bar.value ? colours.on : colours.off;
-      if (bar.value) context.fillRect(x, 0, w, height);
+      const tall = height * (bar.step.share ?? 1);
+      if (bar.value) context.fillRect(x, height - tall, w, tall);
       else context.fillRect(x, height - 3 * scale, w, 3 * scale);
     } else {
       context.fillStyle = colours.accent;

@@ -31,6 +31,8 @@ export interface Channel {
 
 export interface Device {
   name: string;
+  /** What people call it. */
+  label?: string | null;
   driver: string;
   state: "opening" | "ok" | "lost";
   since: string;
@@ -87,6 +89,7 @@ export type Frame =
   | { type: "readings"; readings: (Reading & { channel: string })[] }
   | ({ type: "status" } & Status)
   | { type: "skipped"; count: number }
+  | { type: "result"; id?: string; ok: boolean; error?: string }
   | { type: "error"; error: string };
 
 /** A span of time in which readings are known to be missing. */

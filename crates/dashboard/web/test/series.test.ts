@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, offBefore, quietAfter, Series, summary, usualInterval, type Bucket } from "../src/series";
+import { align, type Columns, BUCKETS_MAX, coarsen, columns, fromWire, join, leftEdge, offBefore, quietAfter, Series, summary, usualInterval, type Bucket, indexAt } from "../src/series";
 
 const SPAN = 600_000; // so that a bucket is a second wide
 const bucket = (time: number, value: number, count = 1): Bucket => ({ time, min: value, mean: value, max: value, count, bad: 0 });
@@ -120,4 +120,23 @@ test("the time when the gateway was off is a hole", () => {
 test("silence is unusual by the channel's own measure", () => {
   assert.equal(quietAfter([0, 1000, 2000].map((time) => bucket(time, 1))), 90_000);
   assert.equal(quietAfter([0, 60_000, 120_000].map((time) => bucket(time, 1))), 900_000);
+});
+
+test("channels of different pace share one column of times", () => {
+  const a: Columns = [[1, 3], [1, 1], [1, 1], [1, null]];
+  const b: Columns = [[2, 3], [5, 6], [5, 6], [5, 6]];
+  assert.equal(align([a]), a);
+  assert.deepEqual(align([a, b]), [[1, 2, 3], [1, undefined, 1], [1, undefined, 1], [1, null, null], [undefined, 5, 6], [undefined, 5, 6], [undefined, 5, 6]]);
+});
+
+test("a break stays as wide as it was among the points of others", () => {
+  const a: Columns = [[1, 5, 9], [1, null, 1], [1, null, 1], [1, null, 1]];
+  const times = [2, 4, 6, 8];
+  const aligned = align([a, [times, times, times, times]]);
+  assert.deepEqual(aligned[3], [1, null, null, null, null, null, 1]);
+  assert.deepEqual(aligned[4], [undefined, 2, 4, undefined, 6, 8, undefined]);
+});
+
+test("the point under the cursor is the last one before it", () => {
+  assert.deepEqual([0, 1, 1.5, 2, 9].map((time) => indexAt([1, 2], time)), [-1, 0, 0, 1, 1]);
 });

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { toCsv } from "../src/csv";
-import { addStep, joinSteps, segments, STEPS_MAX, type Step } from "../src/steps";
+import { addStep, joinSteps, segments, sharesToSteps, STEPS_MAX, type Step } from "../src/steps";
 import type { Reading } from "../src/wire";
 
 const reading = (seconds: number, value: boolean | null): Reading => ({
@@ -52,8 +51,8 @@ test("bars fill the span, each until the next", () => {
   assert.deepEqual(segments(steps, 0, 100), []);
 });
 
-test("CSV holds exactly what is shown", () => {
-  const rows = toCsv("number", [{ time: 0, min: 1, mean: 2, max: 3, count: 4, bad: 0 }, { time: 9000, min: null, mean: null, max: null, count: 0, bad: 1 }], [], 1000, 10_000);
-  assert.equal(rows, "time,min,mean,max,count,bad\r\n1970-01-01T00:00:09.000Z,,,,0,1\r\n");
-  assert.equal(toCsv("text", [], [{ time: 0, value: 'a "b", c' }], 0, 1), 'time,value,reason\r\n1970-01-01T00:00:00.000Z,"a ""b"", c",\r\n');
+test("what changed too often is shown as its share", () => {
+  const bucket = (time: number, min: number | null, mean: number | null, max: number | null) => ({ time, min, mean, max, count: mean === null ? 0 : 9, bad: mean === null ? 9 : 0 });
+  const steps = sharesToSteps([bucket(0, 0, 0, 0), bucket(1, 0, 0, 0), bucket(2, 0, 0.25, 1), bucket(3, 1, 1, 1), bucket(4, null, null, null)], [{ time: 3, value: false }, { time: 5, value: true }]);
+  assert.deepEqual(steps, [{ time: 0, value: false }, { time: 2, value: true, share: 0.25 }, { time: 3, value: true }, { time: 4, value: null }, { time: 5, value: true }]);
 });

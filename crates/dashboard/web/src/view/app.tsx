@@ -1,16 +1,20 @@
 import { useEffect } from "preact/hooks";
-import { route } from "../route";
+import { route, type Route } from "../route";
+import { session } from "../session";
 import { connection, gateway, skipped } from "../state";
 import { count } from "../format";
 import { language, text } from "../text";
 import { Banner } from "./banner";
 import { ChannelView } from "./channel";
+import { Gate, LogIn, SetUp } from "./forms";
 import { Header } from "./header";
 import { Overview } from "./overview";
 import { System } from "./system";
 
 export function App() {
   const { value: shown } = route;
+  // Nothing may be seen before logging in.
+  const closed = session.value?.look === false;
   useEffect(() => {
     document.title = gateway.value ? `${gateway.value} · Tidemill` : "Tidemill";
   }, [gateway.value]);
@@ -20,15 +24,25 @@ export function App() {
         {text.skipToContent}
       </a>
       <Header />
-      <Banner />
+      {!closed && <Banner />}
       <main id="main" tabIndex={-1}>
         {skipped.value > 0 && <p class="note">{text.skippedNote(count(language, skipped.value))}</p>}
-        {shown.view === "overview" && <Overview />}
-        {shown.view === "system" && <System />}
-        {shown.view === "channel" && <ChannelView key={shown.channel} name={shown.channel} />}
+        {shown.view === "setup" ? <SetUp token={shown.token} /> : closed ? <Gate /> : <View route={shown} />}
       </main>
+      <LogIn />
     </div>
   );
+}
+
+function View({ route }: { route: Route }) {
+  switch (route.view) {
+    case "system":
+      return <System />;
+    case "channel":
+      return <ChannelView key={route.channel} name={route.channel} others={route.others} />;
+    default:
+      return <Overview />;
+  }
 }
 
 /** Without changing what stands behind the `#`, which names the view. */

@@ -82,8 +82,8 @@ function Sensors({ status }: { status: Status }) {
   const [first] = lost;
   let line = text.devicesFine(devices.length);
   if (devices.length === 0) line = text.noDevices;
-  else if (lost.length === 1 && first) line = text.deviceLost(first.name, at(first.since), why(first.error));
-  else if (first) line = `${text.devicesLost(lost.length, devices.length)}: ${lost.map((device) => device.name).join(", ")}`;
+  else if (lost.length === 1 && first) line = text.deviceLost(first.label || first.name, at(first.since), why(first.error));
+  else if (first) line = `${text.devicesLost(lost.length, devices.length)}: ${lost.map((device) => device.label || device.name).join(", ")}`;
   else if (opening.length) line = text.devicesOpening(opening.length);
   const tone: Tone = first ? "bad" : opening.length ? "warn" : devices.length ? "good" : "idle";
   const word = `${devices.length - lost.length - opening.length} / ${devices.length}`;
@@ -91,7 +91,7 @@ function Sensors({ status }: { status: Status }) {
     <ul class="chips">
       {devices.slice(0, CHIPS_MAX).map((device) => (
         <li key={device.name} class={device.state}>
-          {device.name}
+          {device.label || device.name}
         </li>
       ))}
       {devices.length > CHIPS_MAX && <li>+{devices.length - CHIPS_MAX}</li>}

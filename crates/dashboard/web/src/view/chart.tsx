@@ -9,7 +9,7 @@ import { coarsen, columns, fromWire, holesFromWire, leftEdge, BUCKETS_MAX } from
 import { connection, gatewayNow, generation, holes, OVERVIEW_SPAN, type ChannelModel } from "../state";
 import { joinSteps } from "../steps";
 import { text } from "../text";
-import { themeVersion } from "../theme";
+import { theme, themeVersion } from "../theme";
 import { drawTimeline } from "../timeline";
 import { whileVisible } from "../visible";
 
@@ -36,7 +36,7 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
     const element = box.current!;
     const isNumber = channel.spec.kind === "number";
     const canvas = isNumber ? null : element.appendChild(document.createElement("canvas"));
-    const chart = isNumber ? new Chart(element, { full: false }) : null;
+    const chart = isNumber ? new Chart(element, { full: false, lines: [{ colour: () => theme().accent, band: () => theme().band, unit: "" }] }) : null;
     const stop = new AbortController();
     let filled = -1;
     let seen = false;
@@ -65,7 +65,7 @@ export function Spark({ channel, label }: { channel: ChannelModel; label: string
         from = leftEdge(Math.min(buckets[0]?.time ?? to, channel.steps[0]?.time ?? to), to, OVERVIEW_SPAN);
         if (canvas) return drawTimeline(canvas, channel.steps, from, to);
         chart!.resize();
-        chart!.show({ columns: columns(coarsen(buckets, PIXELS * perPixel()), gaps), holes: gaps, from, to });
+        chart!.show({ columns: [columns(coarsen(buckets, PIXELS * perPixel()), gaps)], holes: gaps, from, to });
       },
       () => {
         seen = true;

@@ -1,16 +1,14 @@
 // Exactly what the chart shows, as CSV.
 
-import type { ChannelModel } from "../state";
 import { toCsv } from "../csv";
-import type { Trace } from "./trace";
+import type { Traces } from "./trace";
 
-export function saveCsv(channel: ChannelModel, trace: Trace): void {
-  const { from, to } = trace.window();
-  const { buckets, steps } = trace.data.current;
-  const csv = toCsv(channel.spec.kind, buckets, steps, from, to);
+export function saveCsv({ list, window }: Traces): void {
+  const { from, to } = window();
+  const shown = list.map(({ channel: { spec }, data: { current } }) => ({ channel: spec.channel, unit: spec.unit ?? "", kind: spec.kind, buckets: current.buckets, steps: current.steps }));
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([csv], { type: "text/csv" }));
-  link.download = `${channel.spec.channel.replace("/", "-")}.csv`;
+  link.href = URL.createObjectURL(new Blob([toCsv(shown, from, to)], { type: "text/csv" }));
+  link.download = `${list.map(({ channel }) => channel.spec.channel.replace("/", "-")).join("+")}.csv`;
   link.click();
   // The browser has taken the data when the click has been handled.
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -2,52 +2,67 @@
 
 import { clock, number, span } from "../format";
 import { summary, type Hole } from "../series";
-import { now, type ChannelModel } from "../state";
+import { now } from "../state";
 import { segments } from "../steps";
 import { language, text } from "../text";
 import { count } from "../format";
 import type { Trace } from "./trace";
-import { valueText, why } from "./words";
+import { channelTitle, valueText, why } from "./words";
 
 /** How many changes or holes are listed: the newest. */
 const LISTED = 12;
 
+interface Props {
+  trace: Trace;
+  /** Whether it has to be said of which channel this is. */
+  named: boolean;
+  window: () => { from: number; to: number };
+}
+
 /** Lowest, mean and highest of what is shown. */
-export function Numbers({ channel, trace }: { channel: ChannelModel; trace: Trace }) {
+export function Numbers({ trace: { channel, data }, named, window }: Props) {
   // Once a second is often enough for figures over minutes.
   void now.value;
-  const bounds = summary(trace.data.current.buckets, trace.window().from);
+  const bounds = summary(data.current.buckets, window().from);
   const show = (value: number | undefined) => (value === undefined ? "–" : valueText(channel, value));
   return (
-    <dl class="numbers">
-      <div>
-        <dt>{text.low}</dt>
-        <dd>{show(bounds?.min)}</dd>
-      </div>
-      <div>
-        <dt>{text.mean}</dt>
-        <dd>{show(bounds?.mean)}</dd>
-      </div>
-      <div>
-        <dt>{text.high}</dt>
-        <dd>{show(bounds?.max)}</dd>
-      </div>
-    </dl>
+    <div class="numbers">
+      {named && <p class="meta">{channelTitle(channel)}</p>}
+      <dl>
+        <div>
+          <dt>{text.low}</dt>
+          <dd>{show(bounds?.min)}</dd>
+        </div>
+        <div>
+          <dt>{text.mean}</dt>
+          <dd>{show(bounds?.mean)}</dd>
+        </div>
+        <div>
+          <dt>{text.high}</dt>
+          <dd>{show(bounds?.max)}</dd>
+        </div>
+      </dl>
+    </div>
   );
 }
 
 /** What a boolean or a text was, and for how long. */
-export function Changes({ channel, trace }: { channel: ChannelModel; trace: Trace }) {
-  const { from, to } = trace.window();
+export function Changes({ trace: { channel, data }, named, window }: Props) {
+  const { from, to } = window();
   void now.value;
-  const bars = segments(trace.data.current.steps, to, to - from);
+  const bars = segments(data.current.steps, to, to - from);
   const known = bars.reduce((sum, bar) => sum + (bar.value === null ? 0 : bar.lasted), 0);
-  const on = bars.reduce((sum, bar) => sum + (bar.value === true ? bar.lasted : 0), 0);
+  const on = bars.reduce((sum, bar) => sum + (bar.value === true ? bar.lasted * (bar.step.share ?? 1) : 0), 0);
+  const percent = (share: number) => `${number(language, 100 * share, share > 0 && share < 0.1 ? 1 : 0)} %`;
+  const id = `changes-${channel.spec.channel.replace("/", "-")}`;
   return (
-    <section class="card" aria-labelledby="changes">
-      <h2 id="changes">{text.lastChanges}</h2>
+    <section class="card" aria-labelledby={id}>
+      <h2 id={id}>
+        {text.lastChanges}
+        {named && `: ${channelTitle(channel)}`}
+      </h2>
       {channel.spec.kind === "boolean" && known > 0 && (
-        <p class="meta">{text.onFor(`${number(language, (100 * on) / known, on > 0 && on < known / 10 ? 1 : 0)} %`)}</p>
+        <p class="meta">{text.onFor(percent(on / known))}</p>
       )}
       {bars.length === 0 ? (
         <p class="meta">{text.chartNone}</p>
@@ -69,7 +84,7 @@ export function Changes({ channel, trace }: { channel: ChannelModel; trace: Trac
               .map((bar) => (
                 <tr key={bar.step.time}>
                   <td>{clock(language, bar.step.time, now.value, true)}</td>
-                  <td>{bar.value === null ? why(bar.step.reason) || text.noValue : valueText(channel, bar.value)}</td>
+                  <td>{bar.value === null ? why(bar.step.reason) || text.noValue : bar.step.share !== undefined ? text.onFor(percent(bar.step.share)) : valueText(channel, bar.value)}</td>
                   <td class="right">{span(bar.lasted)}</td>
                 </tr>
               ))}

@@ -1,5 +1,6 @@
 import { clock, span } from "../format";
 import { route } from "../route";
+import { asking, logOut, session } from "../session";
 import { connection, gateway, now, status } from "../state";
 import { language, text } from "../text";
 import { Pill, type Tone } from "./words";
@@ -20,6 +21,7 @@ export function Header() {
         </nav>
         <div class="vitals">
           <Clock />
+          <AccountButton />
           <Connection />
         </div>
       </div>
@@ -47,6 +49,21 @@ function Clock() {
       <time>{clock(language, now.value, now.value, true)}</time>
       {!known.clock.set && <span class="unset"> {text.clockUnset}</span>}
     </span>
+  );
+}
+
+function AccountButton() {
+  const known = session.value;
+  // Who comes through the control socket or a proxy of their own needn't log in.
+  if (!known || !known.look) return null;
+  const act = () => {
+    if (known.loggedIn) void logOut();
+    else asking.value = true;
+  };
+  return (
+    <button type="button" class="account" onClick={act}>
+      {known.loggedIn ? text.logOut : text.logIn}
+    </button>
   );
 }
 

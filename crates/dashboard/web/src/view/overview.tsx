@@ -6,6 +6,7 @@ import { text } from "../text";
 import type { Device } from "../wire";
 import { Chain } from "./chain";
 import { Spark } from "./chart";
+import { Switch, WishState } from "./output";
 import { Age, at, channelTitle, Pill, Value, valueText, why } from "./words";
 
 export function Overview() {
@@ -36,13 +37,18 @@ export function deviceOf(name: string): Device | undefined {
   return status.value?.devices.find((device) => device.name === name);
 }
 
+/** What people call a device. */
+export function deviceTitle(name: string): string {
+  return deviceOf(name)?.label || title(name);
+}
+
 function Group({ name, channels: members }: { name: string; channels: ChannelModel[] }) {
   const device = deviceOf(name);
   const lost = device?.state === "lost";
   return (
     <section class={`group n${Math.min(members.length, 4)} ${lost ? "lost" : ""}`} aria-labelledby={`device-${name}`}>
       <div class="group-head">
-        <h2 id={`device-${name}`}>{title(name)}</h2>
+        <h2 id={`device-${name}`}>{deviceTitle(name)}</h2>
         {device && <span class="driver">{device.driver}</span>}
         {device && <DeviceState device={device} />}
       </div>
@@ -82,7 +88,10 @@ function Tile({ channel, lost }: { channel: ChannelModel; lost: boolean }) {
         <a href={`#/${channel.spec.channel}`}>{name}</a>
         {channel.spec.output && <span class="tag">{text.output}</span>}
       </h3>
-      <Value channel={channel} reading={reading} />
+      <div class="value-row">
+        <Value channel={channel} reading={reading} />
+        <Switch channel={channel} />
+      </div>
       <p class="meta">
         {reading ? <Age channel={channel} time={reading.time} /> : text.noReading}
         {quality !== "good" && (
@@ -92,6 +101,7 @@ function Tile({ channel, lost }: { channel: ChannelModel; lost: boolean }) {
           </span>
         )}
       </p>
+      <WishState channel={channel} />
       <Spark channel={channel} label={text.chartOf(name, text.lastRange(text.ranges["15min"]!), spoken)} />
     </article>
   );

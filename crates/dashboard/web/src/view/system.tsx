@@ -1,11 +1,13 @@
 // The gateway itself: its store, its ledger, its devices and links.
 
-import type { ComponentChildren } from "preact";
 import { bytes, count, span } from "../format";
 import { gatewayClock, now, status } from "../state";
 import { language, text } from "../text";
 import type { Device, Forwarder, Status } from "../wire";
+import { Account } from "./account";
+import { Card, Facts } from "./card";
 import { brokerWords } from "./chain";
+import { Log } from "./log";
 import { at, Pill, why } from "./words";
 
 /** A browser's clock this far from the gateway's is worth a word, milliseconds. */
@@ -23,33 +25,13 @@ export function System() {
           <Ledger status={known} />
           <Devices devices={known.devices} />
           <Forwarders forwarders={known.forwarders} />
+          <Log />
+          <Account />
         </div>
       ) : (
         <p class="note">{text.connecting}</p>
       )}
     </>
-  );
-}
-
-function Card({ id, title, wide, children }: { id: string; title: string; wide?: boolean; children: ComponentChildren }) {
-  return (
-    <section class={`card ${wide ? "wide" : ""}`} aria-labelledby={id}>
-      <h2 id={id}>{title}</h2>
-      {children}
-    </section>
-  );
-}
-
-function Facts({ facts }: { facts: [string, ComponentChildren][] }) {
-  return (
-    <dl class="facts">
-      {facts.map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd>{value}</dd>
-        </div>
-      ))}
-    </dl>
   );
 }
 
@@ -77,7 +59,21 @@ function About({ status: { gateway, version, epoch, started, clock } }: { status
   );
 }
 
-function StoreCard({ status: { store } }: { status: Status }) {
+/** Before this the rate is mostly the making of the file, milliseconds. */
+const WEAR_FROM = 60_000;
+
+/** What storing costs the card: for each reading, and for a day at this pace. */
+function wear({ store, devices, started, time }: Status): [string, string][] {
+  const up = Date.parse(time) - Date.parse(started);
+  if (up < WEAR_FROM || store.bytes_written === 0) return [];
+  const day = text.perDay(size((store.bytes_written / up) * 86_400_000));
+  // Both are counted from the gateway's start on.
+  const readings = devices.reduce((sum, device) => sum + device.readings, 0);
+  return [[text.wear, readings > 0 ? `${day}, ${text.perReading(size(store.bytes_written / readings))}` : day]];
+}
+
+function StoreCard({ status }: { status: Status }) {
+  const { store } = status;
   return (
     <Card id="store" title={text.store}>
       {store.error && <p class="note bad">{text.storeError(why(store.error))}</p>}
@@ -88,6 +84,7 @@ function StoreCard({ status: { store } }: { status: Status }) {
           [text.oldest, store.oldest ? at(store.oldest) : "–"],
           [text.queued, n(store.queued)],
           [text.written, size(store.bytes_written)],
+          ...wear(status),
           [text.file, <code>{store.path}</code>],
         ]}
       />
@@ -142,7 +139,7 @@ function Devices({ devices }: { devices: Device[] }) {
         {devices.map((device) => (
           <li key={device.name}>
             <div>
-              <strong>{device.name}</strong> <span class="driver">{device.driver}</span>
+              <strong>{device.label || device.name}</strong> {device.label && <code>{device.name}</code>} <span class="driver">{device.driver}</span>
             </div>
             <div>
               <Pill tone={device.state === "ok" ? "good" : device.state === "lost" ? "bad" : "warn"}>
