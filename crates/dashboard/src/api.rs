@@ -84,12 +84,20 @@ async fn channels(State(Shown { hub, .. }): State<Shown>) -> Response<Body> {
     ok(frame::json(&Channels { channels: channels.collect() }))
 }
 
-async fn json(State(Shown { history, .. }): State<Shown>, uri: Uri) -> Response<Body> {
-    history.answer(&uri, Table::Json).await
+async fn json(
+    State(Shown { history, .. }): State<Shown>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    history.answer(&uri, &headers, Table::Json).await
 }
 
-async fn csv(State(Shown { history, .. }): State<Shown>, uri: Uri) -> Response<Body> {
-    history.answer(&uri, Table::Csv).await
+async fn csv(
+    State(Shown { history, .. }): State<Shown>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    history.answer(&uri, &headers, Table::Csv).await
 }
 
 async fn live(request: Request<Body>) -> Response<Body> {

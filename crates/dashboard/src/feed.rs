@@ -1,46 +1,38 @@
 //! The feed: one client's WebSocket (RFC 6455), JSON text frames both ways.
 //!
 //! The gateway says `hello`, then `status` and `readings` as they come; a client
-//! may say `subscribe` and `set`. Whatever a client says or doesn't, it costs one message
+//! may say `subscribe`, `resume` and `set`. Whatever a client says or doesn't, it costs one message
 //! each way, its buffers, and a position in the hub.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt, StreamExt};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use reading::{Epoch, Seq};
 use tokio::sync::watch;
 use tokio::time::{
     Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout, timeout_at,
 };
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::frame::{self, Frame, Request};
 use crate::guard::{Caller, Refusal};
-use crate::hub::{Filter, Hub, Subscriber, Taken};
+use crate::history::History;
+use crate::hub::{self, Filter, Hub, Subscriber, Taken};
 use crate::outputs::Outputs;
 use crate::pulse::Pulse;
 use crate::routes::Need;
+use crate::upgrade::Accepted;
+use crate::ws::{Broken, Code, Event, Prepared, Socket};
 
 /// The longest message of a client: a subscription of 32 patterns fits thrice.
 const MESSAGE_MAX: usize = 16 << 10;
-
-/// The longest message to a client: a `hello` of 10,000 channels. It only bounds
-/// what is never reached, since each message is flushed before the next.
-const WRITE_MAX: usize = 4 << 20;
-
-/// Readings are gathered this long into one frame: 20 frames a second are more
-/// than an eye wants, and 500 clients cost 10,000 writes a second, not 500,000.
-const GATHER: Duration = Duration::from_millis(50);
 
 /// A client may say this much at once, then one message each [`PACE`]. Beyond it
 /// is simply not read, so that TCP slows it down.
@@ -55,6 +47,9 @@ const ERROR_MAX: usize = 200;
 
 /// Outputs that one client may be writing at once.
 const SETS_MAX: usize = 8;
+
+/// Readings of one message of those that a client has missed.
+const REPLAY_READINGS: usize = 256;
 
 /// The longest name of a wish, in bytes.
 const ID_MAX: usize = 64;
@@ -90,7 +85,20 @@ enum End {
     /// The client has closed, is gone, or doesn't read.
     Gone,
     /// We close.
-    Close(CloseCode, &'static str),
+    Close(Code, &'static str),
+}
+
+impl From<Broken> for End {
+    /// What a client is told that breaks the protocol (RFC 6455, section 7.4.1).
+    fn from(broken: Broken) -> End {
+        match broken {
+            Broken::Wrong(wrong) => {
+                let (code, why) = wrong.told();
+                End::Close(code, why)
+            }
+            Broken::Gone => End::Gone,
+        }
+    }
 }
 
 /// What a feed is about, and ends with.
@@ -98,15 +106,16 @@ enum End {
 pub(crate) struct Around<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) pulse: &'a Pulse,
+    pub(crate) history: &'a History,
     pub(crate) access: &'a Access,
     pub(crate) outputs: &'a Outputs,
     pub(crate) stop: &'a CancellationToken,
 }
 
 struct Feed<'a> {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: Socket<TokioIo<Upgraded>>,
     readings: Subscriber,
-    status: watch::Receiver<Utf8Bytes>,
+    status: watch::Receiver<Arc<Prepared>>,
     patience: Patience,
     caller: Caller,
     around: Around<'a>,
@@ -123,27 +132,16 @@ struct Feed<'a> {
 type Written = (Option<String>, Result<(), Refusal>);
 
 /// Feeds one client until it leaves, may no longer look, or `stop` says so.
-pub(crate) async fn run(
-    upgrade: OnUpgrade,
-    caller: Caller,
-    around: Around<'_>,
-    patience: Patience,
-) {
+pub(crate) async fn run(accepted: Accepted, around: Around<'_>, patience: Patience) {
+    let Accepted { upgrade, caller, deflate } = accepted;
     let Ok(upgraded) = upgrade.await else { return };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4 << 10)
-        .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_MAX)
-        .max_message_size(Some(MESSAGE_MAX))
-        .max_frame_size(Some(MESSAGE_MAX));
-    let io = TokioIo::new(upgraded);
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let socket = Socket::new(TokioIo::new(upgraded), MESSAGE_MAX, deflate);
     let (hello, readings) = around.hub.subscribe();
     let (first, status) = around.pulse.subscribe();
     let (now, sets) = (Instant::now(), FuturesUnordered::new());
     let mut feed =
         Feed { socket, readings, status, patience, caller, around, sets, heard: now, paced: now };
-    let Err(end) = feed.talk(hello.into(), first).await;
+    let Err(end) = feed.talk(hello.into(), &first).await;
     if let End::Close(code, reason) = end {
         feed.close(code, reason).await;
     }
@@ -152,52 +150,41 @@ pub(crate) async fn run(
 impl Feed<'_> {
     async fn talk(
         &mut self,
-        hello: Utf8Bytes,
-        status: Utf8Bytes,
+        hello: Prepared,
+        status: &Prepared,
     ) -> Result<std::convert::Infallible, End> {
-        self.send(Message::Text(hello)).await?;
-        self.send(Message::Text(status)).await?;
+        self.send(&hello).await?;
+        drop(hello);
+        self.send(status).await?;
         let mut pings = interval_at(Instant::now() + self.patience.ping, self.patience.ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gathered = Instant::now();
         loop {
             let ahead = self.paced.saturating_duration_since(Instant::now());
             // Each branch only waits, so that dropping it loses nothing.
             tokio::select! {
                 () = self.around.stop.cancelled() => return Err(AWAY),
                 () = sleep_until(self.heard + self.patience.silence) => return Err(End::Gone),
-                message = async {
+                event = async {
                     sleep(ahead.saturating_sub(PACE * BURST_MAX)).await;
-                    self.socket.next().await
-                } => self.hear(message).await?,
-                () = async {
-                    sleep_until(gathered).await;
-                    self.readings.wait().await;
-                } => {
-                    let more = self.tell().await?;
-                    gathered = Instant::now() + if more { Duration::ZERO } else { GATHER };
+                    self.socket.receive().await
+                } => self.hear(event?).await?,
+                () = self.readings.wait() => {
+                    let taken = self.readings.take();
+                    self.pass(taken).await?;
                 }
                 Ok(()) = self.status.changed() => {
                     let status = self.status.borrow_and_update().clone();
-                    self.send(Message::Text(status)).await?;
+                    self.send(&status).await?;
                 }
                 Some((id, done)) = self.sets.next() => self.answer(id, done).await?,
                 _ = pings.tick() => {
                     if !self.may(Need::Look) {
-                        return Err(End::Close(CloseCode::Policy, "no longer logged in"));
+                        return Err(End::Close(Code::POLICY, "no longer logged in"));
                     }
-                    self.send(Message::Ping(Bytes::new())).await?;
+                    self.within(async |socket| socket.ping().await).await?;
                 }
             }
         }
-    }
-
-    /// Sends what the hub has; says whether it has more.
-    async fn tell(&mut self) -> Result<bool, End> {
-        let taken = self.readings.take();
-        let more = taken.more;
-        self.pass(taken).await?;
-        Ok(more)
     }
 
     async fn pass(&mut self, taken: Taken) -> Result<(), End> {
@@ -205,22 +192,23 @@ impl Feed<'_> {
             self.say(&Frame::Skipped { count: taken.skipped }).await?;
         }
         if let Some(frame) = taken.frame {
-            self.send(Message::Text(frame.into())).await?;
+            self.send(&frame).await?;
         }
         Ok(())
     }
 
-    async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), End> {
+    async fn hear(&mut self, event: Event) -> Result<(), End> {
         self.heard = Instant::now();
         self.paced = self.paced.max(self.heard) + PACE;
-        match message {
-            Some(Ok(Message::Text(text))) => self.obey(&text).await,
-            Some(Ok(Message::Binary(_))) => self.complain("send JSON in text frames").await,
-            // A pong has done its work; a ping or a close is answered below us,
-            // and after a close the socket gives `None`.
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(end(&error)),
-            None => Err(End::Gone),
+        match event {
+            Event::Text(text) => self.obey(&text).await,
+            Event::Binary(_) => self.complain("send JSON in text frames").await,
+            Event::Ping(payload) => self.within(async |socket| socket.pong(&payload).await).await,
+            Event::Pong => Ok(()),
+            Event::Close(code) => {
+                self.within(async |socket| socket.close(code, "").await).await?;
+                Err(End::Gone)
+            }
         }
     }
 
@@ -238,6 +226,7 @@ impl Feed<'_> {
                 }
                 Err(error) => self.complain(&error).await,
             },
+            Ok(Request::Resume { epoch, seq }) => self.resume(&epoch, Seq(seq)).await,
             Ok(Request::Set { channel, value, id }) => self.set(channel, value, id).await,
             Err(error) => self.complain(&error.to_string()).await,
         }
@@ -275,14 +264,47 @@ impl Feed<'_> {
         self.say(&Frame::Error { error: &error }).await
     }
 
-    async fn say(&mut self, frame: &Frame<'_>) -> Result<(), End> {
-        self.send(Message::Text(frame::json(frame).into())).await
+    /// Tells what a client has missed that was here before, as far as it is kept.
+    async fn resume(&mut self, epoch: &str, after: Seq) -> Result<(), End> {
+        let Ok(epoch) = epoch.parse::<Epoch>() else {
+            return self.complain("an epoch has 16 hexadecimal digits").await;
+        };
+        let missed = self.around.history.missed(epoch, after, self.readings.joined).await;
+        let missed = match missed {
+            Ok(missed) => missed,
+            Err(reason) => return self.complain(&reason).await,
+        };
+        if missed.forgotten > 0 {
+            self.say(&Frame::Skipped { count: missed.forgotten }).await?;
+        }
+        for records in missed.records.chunks(REPLAY_READINGS) {
+            let wanted = self.readings.wanted();
+            let wanted = records.iter().filter(|record| {
+                record.reading().is_some_and(|reading| wanted.matches(&reading.channel))
+            });
+            if let Some(frame) = hub::readings(wanted) {
+                self.send(&frame).await?;
+            }
+        }
+        self.say(&Frame::Resumed { seq: missed.through.0 }).await
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), End> {
+    async fn say(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        self.send(&frame::json(frame).into()).await
+    }
+
+    async fn send(&mut self, message: &Prepared) -> Result<(), End> {
+        self.within(async |socket| socket.send(message).await).await
+    }
+
+    /// The client has to take a message in time.
+    async fn within(
+        &mut self,
+        send: impl AsyncFnOnce(&mut Socket<TokioIo<Upgraded>>) -> Result<(), Broken>,
+    ) -> Result<(), End> {
         let due = (Instant::now() + self.patience.write).min(self.heard + self.patience.silence);
         tokio::select! {
-            sent = timeout_at(due, self.socket.send(message)) => match sent {
+            sent = timeout_at(due, send(&mut self.socket)) => match sent {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) | Err(_) => Err(End::Gone),
             },
@@ -291,30 +313,17 @@ impl Feed<'_> {
     }
 
     /// Says why and waits for the client to say so too (RFC 6455, section 7.1.2).
-    async fn close(&mut self, code: CloseCode, reason: &'static str) {
-        let frame = CloseFrame { code, reason: reason.into() };
+    async fn close(&mut self, code: Code, reason: &'static str) {
         let socket = &mut self.socket;
         let closing = pin!(async move {
-            if socket.close(Some(frame)).await.is_ok() {
-                while let Some(Ok(_)) = socket.next().await {}
+            if socket.close(Some(code), reason).await.is_ok() {
+                while !matches!(socket.receive().await, Ok(Event::Close(_)) | Err(_)) {}
             }
+            socket.shutdown().await;
         });
         // Without an answer in time the connection is simply dropped.
         let _ = timeout(self.patience.close, closing).await;
     }
 }
 
-const AWAY: End = End::Close(CloseCode::Away, "the gateway stops");
-
-/// What a client is told that breaks the protocol (RFC 6455, section 7.4.1).
-fn end(error: &Error) -> End {
-    match error {
-        Error::Utf8(_) => End::Close(CloseCode::Invalid, "a text is not UTF-8"),
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-            End::Close(CloseCode::Size, "a message may have 16 KiB")
-        }
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
-        Error::Protocol(_) => End::Close(CloseCode::Protocol, "not as RFC 6455 has it"),
-        _ => End::Gone,
-    }
-}
+const AWAY: End = End::Close(Code::AWAY, "the gateway stops");

@@ -73,6 +73,8 @@ pub(crate) enum Frame<'a> {
     Skipped { count: u64 },
     /// What the client said is not understood.
     Error { error: &'a str },
+    /// What the client had missed through this number has been told.
+    Resumed { seq: u64 },
     /// An output was written, or why not.
     Result {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +91,8 @@ pub(crate) enum Frame<'a> {
 pub(crate) enum Request {
     /// From now on only these channels.
     Subscribe { channels: Vec<String> },
+    /// Tell what came after this reading, which it had before it was gone.
+    Resume { epoch: String, seq: u64 },
     /// Give an output a value.
     Set { channel: String, value: serde_json::Value, id: Option<String> },
 }
@@ -337,7 +341,9 @@ mod tests {
         );
         check(
             r#"{"type":"reboot"}"#,
-            expect!["unknown variant `reboot`, expected `subscribe` or `set` at line 1 column 16"],
+            expect![
+                "unknown variant `reboot`, expected one of `subscribe`, `resume`, `set` at line 1 column 16"
+            ],
         );
     }
 }

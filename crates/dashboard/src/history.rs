@@ -6,16 +6,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{Response, StatusCode, Uri};
+use axum::http::{HeaderMap, Response, StatusCode, Uri};
 use bytes::Bytes;
 use futures_util::stream;
-use reading::{Channel, Kind, Timestamp};
+use reading::{Channel, Epoch, Kind, Record, Seq, Timestamp, Unit};
 use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::rows::{Head, Rows, Table};
-use crate::{Hub, api};
+use crate::{Hub, api, gzip};
 
 /// Readings in one answer: 2 weeks at one a minute, 14 h at one a second. The
 /// newest of the span are given, and that there are more is said.
@@ -44,6 +44,13 @@ const LARGE_MAX: usize = 2;
 /// would hold its place for ever.
 const LARGE_TIME: Duration = Duration::from_secs(60);
 
+/// Readings that a client of the feed is told again: 10 s at 1,000 a second, or
+/// hours of a calm gateway. A page fetches the rest when somebody looks at it.
+const MISSED_MAX: usize = 10_000;
+
+/// How long a reading that was just told may take to the disk.
+const COMMIT: Duration = Duration::from_secs(1);
+
 /// The span without `from`.
 const SPAN: Duration = Duration::from_secs(3600);
 
@@ -56,6 +63,16 @@ pub(crate) struct History {
     store: Store,
     queries: Semaphore,
     large: Arc<Semaphore>,
+}
+
+/// What a client of the feed has missed.
+pub(crate) struct Missed {
+    /// The newest of it.
+    pub(crate) records: Vec<Record>,
+    /// Older ones that aren't among them.
+    pub(crate) forgotten: u64,
+    /// The number of the last.
+    pub(crate) through: Seq,
 }
 
 /// What is asked for.
@@ -78,20 +95,61 @@ impl History {
     }
 
     /// Readings, or what is wrong with the question.
-    pub(crate) async fn answer(&self, uri: &Uri, table: Table) -> Response<Body> {
-        let answer = self.find(uri, table).await;
+    pub(crate) async fn answer(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        table: Table,
+    ) -> Response<Body> {
+        let answer = self.find(uri, table, gzip::is_accepted(headers)).await;
         answer.unwrap_or_else(|Refused(status, reason)| api::problem(status, &reason))
     }
 
-    async fn find(&self, uri: &Uri, table: Table) -> Result<Response<Body>, Refused> {
+    /// What a client of the feed has missed: the readings after `after` that were
+    /// published before it `joined`.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    pub(crate) async fn missed(
+        &self,
+        epoch: Epoch,
+        after: Seq,
+        joined: Option<Seq>,
+    ) -> Result<Missed, String> {
+        let mut committed = self.store.committed();
+        if let Some(joined) = joined {
+            // What was told last may not be on disk yet. When it can't be stored,
+            // what is there has to do.
+            let stored = committed.wait_for(|seq| *seq >= joined);
+            let _ = timeout(COMMIT, stored).await;
+        }
+        let committed = *committed.borrow();
+        let through = joined.map_or(committed, |joined| joined.min(committed));
+        if self.store.epoch_of(after) != epoch || after > through.max(joined.unwrap_or_default()) {
+            // After a power cut its numbers may have been given to others.
+            return Err("this reading isn't in the store: ask /api/v1/readings for what is".into());
+        }
+        let turn = timeout(TURN, self.queries.acquire()).await;
+        let _turn = turn.map_err(|_| "too many queries at once: try again in a few seconds")?;
+        let records = self.store.between(after, through, MISSED_MAX).await;
+        let records = records.map_err(|error| format!("cannot read the store: {error}"))?;
+        let first = records.first().map_or(through.0 + 1, |record| record.seq.0);
+        let forgotten = first.saturating_sub(after.0 + 1);
+        Ok(Missed { records, forgotten, through })
+    }
+
+    async fn find(&self, uri: &Uri, table: Table, gzip: bool) -> Result<Response<Body>, Refused> {
         let busy = |what: &str| {
             Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{what}: try again in a few seconds"))
         };
         let question = Question::parse(uri, Timestamp::now())?;
-        let Some(spec) = self.hub.spec(&question.channel) else {
+        // A channel may have been configured once, and its history is still here.
+        let spec = self.hub.spec(&question.channel);
+        if spec.is_none() && !self.store.knows(&question.channel) {
             let reason = format!("there is no channel {}", question.channel);
             return Err(Refused(StatusCode::NOT_FOUND, reason));
-        };
+        }
+        let unit = spec.map_or_else(Unit::default, |spec| spec.unit.clone());
         let turn = timeout(TURN, self.queries.acquire()).await;
         let _turn = turn.map_err(|_| busy("too many queries at once"))?;
         let failed = |error: store::Error| {
@@ -104,7 +162,8 @@ impl History {
                 (Rows::Buckets(self.store.reduced(&query, points).await.map_err(failed)?), false)
             }
             None => {
-                let max = if spec.kind == Kind::Text { TEXTS_MAX } else { READINGS_MAX };
+                let numbers = spec.is_some_and(|spec| spec.kind != Kind::Text);
+                let max = if numbers { READINGS_MAX } else { TEXTS_MAX };
                 // One more than is given tells whether there are more.
                 let mut records = self.store.history(&query, max + 1).await.map_err(failed)?;
                 let truncated = records.len() > max;
@@ -115,7 +174,7 @@ impl History {
             }
         };
         let gaps = self.store.gaps(&query).await.map_err(failed)?;
-        let head = Head { channel: query.channel, unit: spec.unit.clone(), truncated };
+        let head = Head { channel: query.channel, unit, truncated };
         let permit = match rows.len() > SMALL_MAX {
             true => {
                 let permit = self.large.clone().try_acquire_owned();
@@ -124,10 +183,18 @@ impl History {
             false => None,
         };
         let name = table.file_name(&head.channel);
-        let body = body(table.chunks(head, rows, gaps), permit);
+        let texts = table.chunks(head, rows, gaps).map(Bytes::from);
+        let body = match gzip {
+            true => body(gzip::squeeze(texts), permit),
+            false => body(texts, permit),
+        };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(table.content_type()));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         if let Some(name) = name.and_then(|name| HeaderValue::try_from(name).ok()) {
             headers.insert(header::CONTENT_DISPOSITION, name);
         }
@@ -140,10 +207,12 @@ impl History {
 
 /// A small answer is made at once; a large one while it is sent.
 fn body(
-    mut chunks: impl Iterator<Item = String> + Send + 'static,
+    mut chunks: impl Iterator<Item = Bytes> + Send + 'static,
     permit: Option<OwnedSemaphorePermit>,
 ) -> Body {
-    let Some(permit) = permit else { return Body::from(chunks.collect::<String>()) };
+    let Some(permit) = permit else {
+        return Body::from(chunks.flatten().collect::<Vec<u8>>());
+    };
     let due = Instant::now() + LARGE_TIME;
     let late =
         || std::io::Error::new(std::io::ErrorKind::TimedOut, "the answer is taken too slowly");
@@ -152,7 +221,7 @@ fn body(
         if Instant::now() > due {
             return Some(Err(late()));
         }
-        chunks.next().map(|chunk| Ok(Bytes::from(chunk)))
+        chunks.next().map(Ok)
     })))
 }
 

@@ -25,7 +25,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -37,8 +36,9 @@ use crate::links::Links;
 use crate::outputs::Outputs;
 use crate::pulse::Pulse;
 use crate::stream::{Deadline, Stream};
+use crate::tls::Certificate;
 use crate::upgrade::Slot;
-use crate::{App, Hub, api, tls};
+use crate::{App, Hub, api};
 
 /// Connections in all. Each may cost some 100 KiB, and a service has 1,024 file
 /// descriptors unless its unit says otherwise.
@@ -96,12 +96,13 @@ impl Default for Limits {
 struct Server {
     guard: Guard,
     access: Access,
+    history: Arc<History>,
     outputs: Outputs,
     router: TowerToHyperService<axum::Router>,
     hub: Hub,
     pulse: Arc<Pulse>,
     limits: Limits,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
     stop: CancellationToken,
     places: Arc<Semaphore>,
     control_places: Arc<Semaphore>,
@@ -134,7 +135,7 @@ pub(crate) async fn serve_within(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let tls = match &app.config.tls {
-        Some(tls) => Some(tls::acceptor(tls).await?),
+        Some(tls) => Some(Certificate::load(tls.clone()).await?),
         None => None,
     };
     let pulse = Arc::new(Pulse::new(app.status));
@@ -142,8 +143,9 @@ pub(crate) async fn serve_within(
     let links = Links::new(app.config.tls.is_some(), &host_name, address);
     links.welcome(&app.access);
     let outputs = Outputs::new(app.hub.clone(), app.set);
+    let history = Arc::new(History::new(app.hub.clone(), app.store));
     let router = api::router(api::Shown {
-        history: Arc::new(History::new(app.hub.clone(), app.store)),
+        history: history.clone(),
         hub: app.hub.clone(),
         pulse: pulse.clone(),
         access: app.access.clone(),
@@ -153,6 +155,7 @@ pub(crate) async fn serve_within(
     let server = Arc::new(Server {
         guard: Guard::new(&app.config, &host_name, address.port()),
         access: app.access,
+        history,
         outputs,
         router: TowerToHyperService::new(router),
         hub: app.hub,
@@ -166,10 +169,17 @@ pub(crate) async fn serve_within(
     });
     let mut connections = JoinSet::new();
     let mut beat = pin!(pulse.run());
+    let mut renewal = pin!(async {
+        match &server.tls {
+            Some(certificate) => certificate.renew().await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             () = &mut beat => (),
+            () = &mut renewal => (),
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => server.admit(&mut connections, stream, address.ip()),
                 Err(error) => rest(&error).await,
@@ -235,7 +245,8 @@ impl Server {
             let _places = (place, entry);
             let stream: Box<dyn Stream> = match &server.tls {
                 None => Box::new(stream),
-                Some(tls) => match timeout(server.limits.head, tls.accept(stream)).await {
+                Some(tls) => match timeout(server.limits.head, tls.acceptor().accept(stream)).await
+                {
                     Ok(Ok(stream)) => Box::new(stream),
                     Ok(Err(error)) => return debug!(%address, %error, "no TLS handshake"),
                     Err(_) => return debug!(%address, "no TLS handshake in time"),
@@ -281,15 +292,16 @@ impl Server {
         if let Err(error) = ended {
             debug!(?peer, %error, "connection ended");
         }
-        if let Some((upgrade, caller)) = slot.take() {
+        if let Some(accepted) = slot.take() {
             let around = feed::Around {
                 hub: &self.hub,
                 pulse: &self.pulse,
+                history: &self.history,
                 access: &self.access,
                 outputs: &self.outputs,
                 stop: &self.stop,
             };
-            feed::run(upgrade, caller, around, self.limits.feed).await;
+            feed::run(accepted, around, self.limits.feed).await;
         }
     }
 

@@ -13,9 +13,12 @@ mod api;
 mod assets;
 mod body;
 mod config;
+#[cfg(feature = "echo")]
+pub mod echo;
 mod feed;
 mod frame;
 mod guard;
+mod gzip;
 mod history;
 mod http;
 mod hub;
@@ -29,6 +32,7 @@ mod status;
 mod stream;
 mod tls;
 mod upgrade;
+mod ws;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! The gateway's status, made once for all clients of the feed.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::ws::Prepared;
 use crate::{Status, StatusFn, frame};
 
 /// How often the status is looked at, and told when it has changed.
@@ -23,7 +23,7 @@ const LEEWAY: Duration = Duration::from_millis(50);
 pub(crate) struct Pulse {
     make: StatusFn,
     last: Mutex<Option<Told>>,
-    next: watch::Sender<Utf8Bytes>,
+    next: watch::Sender<Arc<Prepared>>,
 }
 
 struct Told {
@@ -33,7 +33,8 @@ struct Told {
 
 impl Pulse {
     pub(crate) fn new(make: StatusFn) -> Pulse {
-        Pulse { make, last: Mutex::default(), next: watch::Sender::new(Utf8Bytes::default()) }
+        let none = Arc::new(Prepared::from(String::new()));
+        Pulse { make, last: Mutex::default(), next: watch::Sender::new(none) }
     }
 
     /// The status now.
@@ -42,7 +43,7 @@ impl Pulse {
     }
 
     /// A `status` frame for a client that comes, and those that follow.
-    pub(crate) fn subscribe(&self) -> (Utf8Bytes, watch::Receiver<Utf8Bytes>) {
+    pub(crate) fn subscribe(&self) -> (Arc<Prepared>, watch::Receiver<Arc<Prepared>>) {
         self.beat(Instant::now());
         let mut next = self.next.subscribe();
         let now = next.borrow_and_update().clone();
@@ -75,7 +76,7 @@ impl Pulse {
         if same && age < HEARTBEAT {
             return;
         }
-        self.next.send_replace(frame::status(&status).into());
+        self.next.send_replace(Arc::new(frame::status(&status).into()));
         *last = Some(Told { at: now, status });
     }
 }

@@ -1,15 +1,83 @@
-//! `tls = { cert, key }`.
+//! `tls = { cert, key }`, read again when the files change.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
 
 use crate::Tls;
+
+/// How often the files are looked at: a renewed certificate is good for weeks
+/// before the old one ends.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The certificate in use.
+pub(crate) struct Certificate {
+    tls: Tls,
+    every: Duration,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+/// What tells one version of a file from the next: inode, time and length.
+type Stamp = Option<(u64, i64, i64, u64)>;
+
+impl Certificate {
+    /// Reads it for the first time.
+    ///
+    /// # Errors
+    /// As [`acceptor`].
+    pub(crate) async fn load(tls: Tls) -> io::Result<Certificate> {
+        Certificate::load_and_look(tls, LOOK).await
+    }
+
+    pub(crate) async fn load_and_look(tls: Tls, every: Duration) -> io::Result<Certificate> {
+        let acceptor = RwLock::new(acceptor(&tls).await?);
+        Ok(Certificate { tls, every, acceptor })
+    }
+
+    /// For the next connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().expect("no holder panics").clone()
+    }
+
+    /// Reads it again when its files change. One that is no good, such as a
+    /// certificate whose key is still to be written, changes nothing. Never ends.
+    pub(crate) async fn renew(&self) {
+        let mut seen = self.stamps().await;
+        loop {
+            sleep(self.every).await;
+            let stamps = self.stamps().await;
+            if stamps == seen {
+                continue;
+            }
+            seen = stamps;
+            match acceptor(&self.tls).await {
+                Ok(acceptor) => {
+                    *self.acceptor.write().expect("no holder panics") = acceptor;
+                    info!(file = %self.tls.cert.display(), "certificate read again");
+                }
+                Err(error) => warn!(%error, "the certificate has changed; the old one stays"),
+            }
+        }
+    }
+
+    async fn stamps(&self) -> [Stamp; 2] {
+        [stamp(&self.tls.cert).await, stamp(&self.tls.key).await]
+    }
+}
+
+async fn stamp(path: &Path) -> Stamp {
+    let about = tokio::fs::metadata(path).await.ok()?;
+    Some((about.ino(), about.mtime(), about.mtime_nsec(), about.len()))
+}
 
 /// Reads the certificate and its key.
 ///
@@ -45,4 +113,41 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 fn invalid(path: &Path, error: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("cannot use {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(tls: &Tls) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&tls.cert, made.cert.pem()).unwrap();
+        std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let tls = Tls { cert: folder.path().join("c.pem"), key: folder.path().join("k.pem") };
+        write(&tls);
+        let every = Duration::from_millis(10);
+        let certificate = Certificate::load_and_look(tls.clone(), every).await.unwrap();
+        let config = || Arc::as_ptr(certificate.acceptor().config());
+        let first = config();
+        let changes = async {
+            sleep(every * 5).await;
+            assert_eq!(config(), first);
+            std::fs::write(&tls.key, "not a key").unwrap();
+            sleep(every * 10).await;
+            assert_eq!(config(), first, "the old one stays");
+            write(&tls);
+            while config() == first {
+                sleep(every).await;
+            }
+        };
+        tokio::select! {
+            () = certificate.renew() => (),
+            changed = tokio::time::timeout(Duration::from_secs(20), changes) => changed.unwrap(),
+        }
+    }
 }

@@ -10,9 +10,10 @@ use axum::body::Body;
 use axum::http::header::{self, HeaderMap, HeaderName};
 use axum::http::{Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use sha1::{Digest as _, Sha1};
 
 use crate::guard::Caller;
+use crate::ws::{self, Agreed};
 
 /// The subprotocol of the feed.
 const SUBPROTOCOL: &str = "tidemill.v1";
@@ -20,16 +21,27 @@ const SUBPROTOCOL: &str = "tidemill.v1";
 /// Where a route leaves the upgrade for the task of its connection. Each
 /// connection has one, in its requests' extensions.
 #[derive(Clone, Default)]
-pub(crate) struct Slot(Arc<Mutex<Option<(OnUpgrade, Caller)>>>);
+pub(crate) struct Slot(Arc<Mutex<Option<Accepted>>>);
+
+/// A handshake that was answered.
+pub(crate) struct Accepted {
+    pub(crate) upgrade: OnUpgrade,
+    pub(crate) caller: Caller,
+    /// Whether messages may be compressed, and how.
+    pub(crate) deflate: Option<Agreed>,
+}
+
+/// What is appended to the client's key (section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 impl Slot {
     /// What a route has left.
-    pub(crate) fn take(&self) -> Option<(OnUpgrade, Caller)> {
+    pub(crate) fn take(&self) -> Option<Accepted> {
         self.0.lock().expect("no holder panics").take()
     }
 
-    fn put(&self, upgrade: OnUpgrade, caller: Caller) {
-        *self.0.lock().expect("no holder panics") = Some((upgrade, caller));
+    fn put(&self, accepted: Accepted) {
+        *self.0.lock().expect("no holder panics") = Some(accepted);
     }
 }
 
@@ -41,12 +53,14 @@ pub(crate) fn accept(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, (StatusCode, &'static str)> {
     let key = check(&request)?;
-    let accept = derive_accept_key(&key);
+    let accept = accept_value(&key);
     let slot = request.extensions().get::<Slot>().cloned();
     let caller = request.extensions().get::<Caller>().copied();
     let (slot, caller) =
         slot.zip(caller).ok_or((StatusCode::INTERNAL_SERVER_ERROR, "no connection to upgrade"))?;
-    slot.put(hyper::upgrade::on(&mut request), caller);
+    let offers = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+    let deflate = ws::agree(offers.iter().filter_map(|offer| offer.to_str().ok()));
+    slot.put(Accepted { upgrade: hyper::upgrade::on(&mut request), caller, deflate });
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::CONNECTION, "upgrade")
@@ -55,7 +69,15 @@ pub(crate) fn accept(
     if has_token(request.headers(), header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         response = response.header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
     }
+    if let Some(agreed) = deflate {
+        response = response.header(header::SEC_WEBSOCKET_EXTENSIONS, agreed.answer());
+    }
     response.body(Body::empty()).map_err(|_| (StatusCode::BAD_REQUEST, "the key is malformed"))
+}
+
+fn accept_value(key: &[u8]) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    data_encoding::BASE64.encode(&digest)
 }
 
 fn check(request: &Request<Body>) -> Result<Vec<u8>, (StatusCode, &'static str)> {
@@ -134,6 +156,19 @@ mod tests {
             let answered = response.headers().get("sec-websocket-protocol");
             assert_eq!(answered.is_some_and(|p| p == "tidemill.v1"), expected, "{offered}");
         }
+    }
+
+    #[test]
+    fn compression_is_agreed_on_when_it_is_offered() {
+        let answer = |offer: &'static str| {
+            let request = request("13", KEY).header("sec-websocket-extensions", offer);
+            let response = accept(request.body(Body::empty()).unwrap()).unwrap();
+            let answer = response.headers().get("sec-websocket-extensions").cloned();
+            answer.map(|answer| answer.to_str().unwrap().to_owned())
+        };
+        let plain = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(answer("permessage-deflate; client_max_window_bits").unwrap(), plain);
+        assert_eq!(answer("permessage-bzip2"), None);
     }
 
     #[test]

@@ -75,6 +75,7 @@ mod cursor;
 mod history;
 mod open;
 mod quality;
+mod replay;
 mod retention;
 mod ring;
 mod rollup;

@@ -1,11 +1,14 @@
 //! The readings that clients may still want, held once for all of them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use reading::{Datum, Reading, Seq};
 
+use super::subscriber::Readings;
 use crate::frame;
+use crate::ws::Prepared;
 
 /// How far a client may fall behind, in readings: 8 s at 1,000 readings/s.
 const READINGS_MAX: usize = 8_192;
@@ -13,9 +16,8 @@ const READINGS_MAX: usize = 8_192;
 /// The same in bytes as [`weight`] counts them, for channels of long texts.
 const BYTES_MAX: usize = 4 << 20;
 
-/// Readings that are serialised together. The ring forgets whole pieces, and a
-/// frame is made of whole pieces.
-const PIECE_READINGS_MAX: usize = 128;
+/// Readings of one piece, which is one message: some 32 KiB.
+const PIECE_READINGS_MAX: usize = 256;
 
 /// How much a [`Ring`] holds.
 #[derive(Clone, Copy)]
@@ -28,23 +30,35 @@ pub(super) struct Room {
 pub(super) struct Ring {
     room: Room,
     pieces: VecDeque<Arc<Piece>>,
+    /// Whether the last piece takes no more readings.
+    sealed: bool,
     readings: usize,
     bytes: usize,
 }
 
-/// Readings that follow each other.
+/// Readings that follow each other, and are told together.
 pub(super) struct Piece {
-    first: u64,
+    pub(super) first: u64,
     bytes: usize,
     readings: Vec<(Seq, Reading)>,
     /// Made by the first client that wants it, outside of any lock.
-    texts: OnceLock<Texts>,
+    message: OnceLock<Message>,
 }
 
-/// The JSON of each reading of a piece, one after the other.
-struct Texts {
-    all: String,
-    ends: Vec<usize>,
+/// The message with all readings of a piece, and where in it each stands.
+struct Message {
+    all: Arc<Prepared>,
+    ranges: Vec<Range<usize>>,
+}
+
+/// What a client at some position gets.
+pub(super) enum Next {
+    /// This, which begins at the position or before it.
+    Piece(Arc<Piece>),
+    /// Nothing yet: more readings are being gathered.
+    Later,
+    /// Some of its readings have been forgotten.
+    Forgotten,
 }
 
 impl Default for Room {
@@ -55,7 +69,7 @@ impl Default for Room {
 
 impl Ring {
     pub(super) fn new(room: Room) -> Ring {
-        Ring { room, pieces: VecDeque::new(), readings: 0, bytes: 0 }
+        Ring { room, pieces: VecDeque::new(), sealed: true, readings: 0, bytes: 0 }
     }
 
     /// Adds readings, the first of which has this position, and forgets the
@@ -81,23 +95,38 @@ impl Ring {
         }
     }
 
-    /// The piece to add to: the last one, unless it is full or a client has it.
+    /// The piece to add to: the last one, unless it is sealed or full.
     fn open(&mut self, position: u64) -> &mut Piece {
-        let last = self.pieces.back_mut().and_then(Arc::get_mut);
-        let fits = last.is_some_and(|last| {
-            last.readings.len() < PIECE_READINGS_MAX && last.texts.get().is_none()
-        });
-        if !fits {
-            let (readings, texts) = (Vec::new(), OnceLock::new());
-            self.pieces.push_back(Arc::new(Piece { first: position, bytes: 0, readings, texts }));
+        if self.sealed || self.pieces.back().is_none_or(|last| last.is_full()) {
+            let (readings, message) = (Vec::new(), OnceLock::new());
+            self.pieces.push_back(Arc::new(Piece { first: position, bytes: 0, readings, message }));
+            self.sealed = false;
         }
         let last = self.pieces.back_mut().and_then(Arc::get_mut);
-        last.expect("it is new, or was looked at through the same exclusive reference")
+        last.expect("no client is given a piece that is still open")
+    }
+
+    /// What has been gathered so far is told as it is.
+    pub(super) fn seal(&mut self) {
+        self.sealed = true;
     }
 
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
-        (self.readings, self.bytes) = (0, 0);
+        (self.sealed, self.readings, self.bytes) = (true, 0, 0);
+    }
+
+    /// What a client at `position` gets, which is before the head.
+    pub(super) fn next(&self, position: u64) -> Next {
+        let at = self.pieces.partition_point(|piece| piece.end() <= position);
+        match self.pieces.get(at) {
+            Some(piece) if piece.first > position => Next::Forgotten,
+            Some(piece) => {
+                let is_open = at + 1 == self.pieces.len() && !self.sealed && !piece.is_full();
+                if is_open { Next::Later } else { Next::Piece(piece.clone()) }
+            }
+            None => Next::Forgotten,
+        }
     }
 
     /// Pieces with the readings from `position` on; `None` when some of those
@@ -125,45 +154,59 @@ impl Piece {
         self.first + self.readings.len() as u64
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.readings.len() as u64
+    }
+
+    fn is_full(&self) -> bool {
+        self.readings.len() >= PIECE_READINGS_MAX
+    }
+
     /// The readings from `position` on.
     pub(super) fn readings(&self, position: u64) -> impl Iterator<Item = &Reading> {
         let before = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.readings.iter().skip(before).map(|(_, reading)| reading)
     }
 
+    /// All readings, as every client gets them that wants all.
+    pub(super) fn all(&self) -> Arc<Prepared> {
+        self.message().all.clone()
+    }
+
     /// The readings from `position` on, each with its JSON.
-    pub(super) fn entries(&self, position: u64) -> impl Iterator<Item = (&Reading, &str)> {
-        let texts = self.texts.get_or_init(|| Texts::of(&self.readings));
+    pub(super) fn entries(&self, position: u64) -> impl Iterator<Item = (&Reading, &[u8])> {
+        let Message { all, ranges } = self.message();
         let before = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let starts = std::iter::once(&0).chain(&texts.ends);
-        let ranges = starts.zip(&texts.ends).map(|(&from, &to)| &texts.all[from..to]);
-        self.readings.iter().map(|(_, reading)| reading).zip(ranges).skip(before)
+        let texts = ranges.iter().map(|range| &all.payload()[range.clone()]);
+        self.readings.iter().map(|(_, reading)| reading).zip(texts).skip(before)
+    }
+
+    fn message(&self) -> &Message {
+        self.message.get_or_init(|| {
+            let mut frame = Readings::default();
+            let ranges = self
+                .readings
+                .iter()
+                .map(|(seq, reading)| {
+                    frame.add(frame::json(&frame::Entry::new(*seq, reading)).as_bytes())
+                })
+                .collect();
+            Message { all: Arc::new(frame.end()), ranges }
+        })
     }
 
     #[cfg(test)]
     pub(super) fn is_serialised(&self) -> bool {
-        self.texts.get().is_some()
-    }
-}
-
-impl Texts {
-    fn of(readings: &[(Seq, Reading)]) -> Texts {
-        let mut texts = Texts { all: String::new(), ends: Vec::with_capacity(readings.len()) };
-        for (seq, reading) in readings {
-            texts.all += &frame::json(&frame::Entry::new(*seq, reading));
-            texts.ends.push(texts.all.len());
-        }
-        texts.all.shrink_to_fit();
-        texts
+        self.message.get().is_some()
     }
 }
 
 /// Bytes that a reading takes in the ring: itself (twice, since a vector grows
-/// by doubling) and its JSON.
+/// by doubling), its JSON, and that compressed.
 fn weight(reading: &Reading) -> usize {
     let text = match reading.value.datum() {
         Some(Datum::Text(text)) => text.len(),
         _ => 0,
     };
-    2 * size_of::<(Seq, Reading)>() + 110 + reading.channel.as_str().len() + 2 * text
+    2 * size_of::<(Seq, Reading)>() + 150 + reading.channel.as_str().len() + 3 * text
 }

@@ -1,18 +1,17 @@
 //! One client's place in the hub, and what it wants.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use reading::{Channel, Pattern, Record};
+use reading::{Channel, Pattern, Record, Seq};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
-use super::ring::Piece;
+use super::ring::{Next, Piece};
 use super::{Hub, State};
 use crate::frame;
-
-/// A frame ends with the piece that reaches this: about 32 KiB of text, which is
-/// what one client may hold beside its position.
-const FRAME_READINGS_MAX: u64 = 256;
+use crate::ws::Prepared;
 
 /// Patterns of one subscription: each costs every reading a comparison.
 pub(super) const PATTERNS_MAX: usize = 32;
@@ -29,43 +28,52 @@ pub(crate) struct Subscriber {
     /// Readings of the filter's channels published before `position`.
     passed: u64,
     head: watch::Receiver<u64>,
+    /// The number of the last reading that was published before it came.
+    pub(crate) joined: Option<Seq>,
 }
 
 /// What a client gets next.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct Taken {
     /// Readings it has lost before these.
     pub(crate) skipped: u64,
-    /// A `readings` frame, unless no reading is for it.
-    pub(crate) frame: Option<String>,
-    /// Whether there is more already.
-    pub(crate) more: bool,
+    /// A `readings` frame, unless no reading is for it. Clients that want the
+    /// same are given the same one.
+    pub(crate) frame: Option<Arc<Prepared>>,
 }
 
 /// A `readings` frame under construction.
-struct Readings {
-    text: String,
+#[derive(Default)]
+pub(super) struct Readings {
+    entries: Vec<u8>,
     count: u64,
 }
 
 impl Readings {
-    const HEAD: &str = r#"{"type":"readings","readings":["#;
+    const HEAD: &[u8] = br#"{"type":"readings","readings":["#;
 
-    fn new() -> Readings {
-        Readings { text: String::from(Readings::HEAD), count: 0 }
-    }
-
-    fn add(&mut self, entry: &str) {
+    /// Says where in the frame it stands.
+    pub(super) fn add(&mut self, entry: &[u8]) -> Range<usize> {
         if self.count > 0 {
-            self.text.push(',');
+            self.entries.push(b',');
         }
-        self.text += entry;
+        let from = Self::HEAD.len() + self.entries.len();
+        self.entries.extend_from_slice(entry);
         self.count += 1;
+        from..from + entry.len()
     }
 
-    fn end(mut self) -> Option<String> {
-        self.text += "]}";
-        (self.count > 0).then_some(self.text)
+    pub(super) fn end(self) -> Prepared {
+        Prepared::text(|wire| {
+            wire.reserve(Self::HEAD.len() + self.entries.len() + 2);
+            wire.extend_from_slice(Self::HEAD);
+            wire.extend_from_slice(&self.entries);
+            wire.extend_from_slice(b"]}");
+        })
+    }
+
+    fn end_unless_empty(self) -> Option<Arc<Prepared>> {
+        (self.count > 0).then(|| Arc::new(self.end()))
     }
 }
 
@@ -76,62 +84,74 @@ impl Subscriber {
         let filter = Filter::all();
         let (position, passed) = (state.head, state.published(&filter));
         let head = hub.shared.head.subscribe();
-        Subscriber { hub, filter, position, passed, head }
+        Subscriber { hub, filter, position, passed, head, joined: state.last }
     }
 
     /// Waits until there may be something to take. Dropping the future loses
     /// nothing.
     pub(crate) async fn wait(&mut self) {
-        // The hub that `self` holds keeps the sender alive.
-        let position = self.position;
-        let _ = self.head.wait_for(|head| *head > position).await;
+        loop {
+            let due = {
+                let state = self.hub.state();
+                if self.position < state.head
+                    && (Instant::now() >= state.due
+                        || !matches!(state.ring.next(self.position), Next::Later))
+                {
+                    return;
+                }
+                state.due
+            };
+            // First the time, so that a busy gateway wakes a client only once for
+            // all that has come meanwhile.
+            sleep_until(due).await;
+            let position = self.position;
+            // The hub that `self` holds keeps the sender alive.
+            let _ = self.head.wait_for(|head| *head > position).await;
+        }
     }
 
     /// The next frame's worth; empty when there is nothing (any more).
     pub(crate) fn take(&mut self) -> Taken {
         loop {
-            let pieces = {
-                let state = self.hub.state();
+            let piece = {
+                let mut state = self.hub.state();
                 if self.position == state.head {
                     return Taken::default();
                 }
-                let Some(pieces) = state.ring.from(self.position, state.head) else {
-                    let newest = state.since(self.position, &self.filter);
-                    let published = state.published(&self.filter);
-                    self.position = state.head;
-                    drop(state);
-                    return self.skip(&newest, published);
-                };
-                let enough = self.position + FRAME_READINGS_MAX;
-                let mut reached = self.position;
-                let more = |piece: &&Arc<Piece>| {
-                    let more = reached < enough;
-                    reached = piece.end();
-                    more
-                };
-                pieces.take_while(more).cloned().collect::<Vec<_>>()
+                state.seal();
+                match state.ring.next(self.position) {
+                    Next::Later => return Taken::default(),
+                    Next::Forgotten => {
+                        let newest = state.since(self.position, &self.filter);
+                        let published = state.published(&self.filter);
+                        self.position = state.head;
+                        drop(state);
+                        return self.skip(&newest, published);
+                    }
+                    Next::Piece(piece) => piece,
+                }
             };
             // Outside the lock: the text of a piece is made by whoever is first.
-            let from = self.position;
-            if let Some(frame) = self.assemble(&pieces) {
-                let more = self.position - from >= FRAME_READINGS_MAX;
-                return Taken { skipped: 0, frame: Some(frame), more };
+            if let Some(frame) = self.read(&piece) {
+                return Taken { skipped: 0, frame: Some(frame) };
             }
         }
     }
 
-    fn assemble(&mut self, pieces: &[Arc<Piece>]) -> Option<String> {
-        let mut frame = Readings::new();
-        for piece in pieces {
-            for (reading, text) in piece.entries(self.position) {
-                if self.filter.matches(&reading.channel) {
-                    frame.add(text);
-                }
+    fn read(&mut self, piece: &Piece) -> Option<Arc<Prepared>> {
+        let from = std::mem::replace(&mut self.position, piece.end());
+        if from == piece.first && self.filter == Filter::all() {
+            self.passed += piece.len();
+            return Some(piece.all());
+        }
+        let mut frame = Readings::default();
+        for (reading, text) in piece.entries(from) {
+            if self.filter.matches(&reading.channel) {
+                frame.add(text);
             }
-            self.position = piece.end();
         }
         self.passed += frame.count;
-        frame.end()
+        frame.end_unless_empty()
     }
 
     fn skip(&mut self, newest: &[Record], published: u64) -> Taken {
@@ -139,7 +159,12 @@ impl Subscriber {
         let skipped = published - self.passed - newest.len() as u64;
         self.passed = published;
         self.hub.shared.skipped.fetch_add(skipped, Ordering::Relaxed);
-        Taken { skipped, frame, more: false }
+        Taken { skipped, frame }
+    }
+
+    /// The channels it wants.
+    pub(crate) fn wanted(&self) -> &Filter {
+        &self.filter
     }
 
     /// From now on only these channels. Gives the newest of those that were not
@@ -179,18 +204,19 @@ impl Subscriber {
         drop(state);
         self.filter = filter;
         self.hub.shared.skipped.fetch_add(skipped, Ordering::Relaxed);
-        Taken { skipped, frame: readings(&newest), more: false }
+        Taken { skipped, frame: readings(&newest) }
     }
 }
 
-fn readings(records: &[Record]) -> Option<String> {
-    let mut frame = Readings::new();
+/// A frame of records that aren't in the ring (any more).
+pub(crate) fn readings<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Arc<Prepared>> {
+    let mut frame = Readings::default();
     for record in records {
         if let Some(reading) = record.reading() {
-            frame.add(&frame::json(&frame::Entry::new(record.seq, reading)));
+            frame.add(frame::json(&frame::Entry::new(record.seq, reading)).as_bytes());
         }
     }
-    frame.end()
+    frame.end_unless_empty()
 }
 
 impl Filter {
@@ -215,7 +241,7 @@ impl Filter {
         Ok(Filter((!parsed.contains(&Pattern::any())).then_some(parsed)))
     }
 
-    pub(super) fn matches(&self, channel: &Channel) -> bool {
+    pub(crate) fn matches(&self, channel: &Channel) -> bool {
         match &self.0 {
             None => true,
             Some(patterns) => patterns.iter().any(|pattern| pattern.matches(channel)),

@@ -3,6 +3,7 @@
 use super::ring::Piece;
 use super::subscriber::PATTERNS_MAX;
 use super::*;
+use crate::ws::Prepared;
 use expect_test::expect;
 use proptest::prelude::*;
 use reading::{Body, Datum, Doubt, Fault, Gap, Kind, Reading, Seq, Timestamp, Unit, Value};
@@ -31,12 +32,26 @@ fn good(seq: u64, channel: &str) -> Record {
 }
 
 fn small(readings: usize) -> Hub {
-    let room = Room { readings, bytes: usize::MAX };
-    Hub::with_room("greenhouse".into(), EPOCH, vec![spec("a/a", "Cel"), spec("a/b", "")], room)
+    gathering(readings, Duration::ZERO)
 }
 
-fn seqs(frame: &str) -> Vec<u64> {
-    let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+fn gathering(readings: usize, gather: Duration) -> Hub {
+    let room = Room { readings, bytes: usize::MAX };
+    let specs = vec![spec("a/a", "Cel"), spec("a/b", "")];
+    Hub::with_room("greenhouse".into(), EPOCH, specs, room, gather)
+}
+
+fn text(frame: &Prepared) -> &str {
+    std::str::from_utf8(frame.payload()).unwrap()
+}
+
+/// Whether there was nothing to take.
+fn nothing(taken: &Taken) -> bool {
+    taken.frame.is_none() && taken.skipped == 0
+}
+
+fn seqs(frame: &Prepared) -> Vec<u64> {
+    let frame: serde_json::Value = serde_json::from_slice(frame.payload()).unwrap();
     assert_eq!(frame["type"], "readings");
     frame["readings"].as_array().unwrap().iter().map(|r| r["seq"].as_u64().unwrap()).collect()
 }
@@ -66,8 +81,8 @@ fn a_frame_has_all_qualities_and_kinds() {
         record(5, "a/b", Value::Good(Datum::from(true))),
         record(6, "a/b", Value::Good(Datum::from("\"<b>\u{7}"))),
     ]);
-    expect![[r#"{"type":"readings","readings":[{"seq":1,"channel":"a/a","time":"2026-11-24T08:20:03.123456Z","value":21.5,"quality":"good"},{"seq":2,"channel":"a/a","time":"2026-11-24T08:20:03.123456Z","value":-1.0,"quality":"uncertain","reason":"clock not set"},{"seq":4,"channel":"a/b","time":"2026-11-24T08:20:03.123456Z","value":null,"quality":"bad","reason":"absent"},{"seq":5,"channel":"a/b","time":"2026-11-24T08:20:03.123456Z","value":true,"quality":"good"},{"seq":6,"channel":"a/b","time":"2026-11-24T08:20:03.123456Z","value":"\"<b>\u0007","quality":"good"}]}"#]].assert_eq(&client.take().frame.unwrap());
-    assert_eq!(client.take(), Taken::default());
+    expect![[r#"{"type":"readings","readings":[{"seq":1,"channel":"a/a","time":"2026-11-24T08:20:03.123456Z","value":21.5,"quality":"good"},{"seq":2,"channel":"a/a","time":"2026-11-24T08:20:03.123456Z","value":-1.0,"quality":"uncertain","reason":"clock not set"},{"seq":4,"channel":"a/b","time":"2026-11-24T08:20:03.123456Z","value":null,"quality":"bad","reason":"absent"},{"seq":5,"channel":"a/b","time":"2026-11-24T08:20:03.123456Z","value":true,"quality":"good"},{"seq":6,"channel":"a/b","time":"2026-11-24T08:20:03.123456Z","value":"\"<b>\u0007","quality":"good"}]}"#]].assert_eq(text(&client.take().frame.unwrap()));
+    assert!(nothing(&client.take()));
 }
 
 #[test]
@@ -84,7 +99,7 @@ fn a_slow_client_is_told_and_keeps_the_newest() {
     let taken = slow.take();
     assert_eq!(taken.skipped, 998);
     assert_eq!(seqs(&taken.frame.unwrap()), [990, 999], "the newest of each channel");
-    assert_eq!(slow.take(), Taken::default());
+    assert!(nothing(&slow.take()));
     hub.publish(&[good(1000, "a/a")]);
     assert_eq!(seqs(&slow.take().frame.unwrap()), [1000]);
     assert_eq!(hub.skipped(), 998);
@@ -112,12 +127,12 @@ fn nothing_is_kept_for_nobody() {
     assert_eq!(hub.state().ring.held(), (0, 0, 0));
     let (hello, mut late) = hub.subscribe();
     assert!(hello.contains(r#""seq":4"#));
-    assert_eq!(late.take(), Taken::default());
+    assert!(nothing(&late.take()));
 }
 
 #[test]
 fn long_texts_are_bounded_by_bytes() {
-    let hub = Hub::new("g", EPOCH, vec![]);
+    let hub = Hub::with_room("g".into(), EPOCH, vec![], Room::default(), Duration::ZERO);
     let (_, mut slow) = hub.subscribe();
     for seq in 0..1000 {
         let text = "x".repeat(64 << 10);
@@ -138,7 +153,7 @@ fn many_readings_are_several_frames() {
     let mut got = Vec::new();
     let mut frames = 0;
     while let Some(frame) = client.take().frame {
-        assert!(frame.len() < 64 << 10, "{}", frame.len());
+        assert!(frame.payload().len() < 64 << 10, "{}", frame.payload().len());
         got.extend(seqs(&frame));
         frames += 1;
     }
@@ -151,7 +166,7 @@ fn a_subscription_filters_and_tells_what_it_adds() {
     let hub = small(100);
     let (_, mut client) = hub.subscribe();
     let only = |text: &str| Filter::parse(&[text.to_owned()]).unwrap();
-    assert_eq!(client.filter(only("a/a")), Taken::default(), "nothing new is wanted");
+    assert!(nothing(&client.filter(only("a/a"))), "nothing new is wanted");
     hub.publish(&[good(1, "a/a"), good(2, "a/b")]);
     assert_eq!(seqs(&client.take().frame.unwrap()), [1]);
     let newest = client.filter(only("a/b")).frame.expect("the last of a channel not seen so far");
@@ -159,7 +174,7 @@ fn a_subscription_filters_and_tells_what_it_adds() {
     hub.publish(&[good(3, "a/a"), good(4, "a/b")]);
     assert_eq!(seqs(&client.take().frame.unwrap()), [4]);
     hub.publish(&[good(5, "a/a")]);
-    assert_eq!(client.take(), Taken::default());
+    assert!(nothing(&client.take()));
     client.filter(Filter::all());
     for seq in 6..206 {
         hub.publish(&[good(seq, "a/a")]);
@@ -177,7 +192,7 @@ fn a_client_too_slow_for_its_old_subscription_is_told_with_the_new_one() {
     let taken = client.filter(Filter::parse(&["a/a".into()]).unwrap());
     assert_eq!(seqs(&taken.frame.unwrap()), [598]);
     assert_eq!(taken.skipped, 599);
-    assert_eq!(client.take(), Taken::default());
+    assert!(nothing(&client.take()));
     hub.publish(&[good(600, "a/a"), good(601, "a/b")]);
     assert_eq!(seqs(&client.take().frame.unwrap()), [600]);
     for seq in 602..1202 {
@@ -207,6 +222,36 @@ async fn waiting_ends_when_there_is_something() {
     tokio::time::timeout(soon, client.wait()).await.expect("woken");
     client.take();
     assert!(tokio::time::timeout(soon, client.wait()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_want_the_same_are_given_the_same() {
+    let hub = gathering(100, GATHER);
+    tokio::time::advance(GATHER).await;
+    let mut clients: Vec<_> = (0..3).map(|_| hub.subscribe().1).collect();
+    hub.publish(&[good(1, "a/a")]);
+    let first: Vec<_> = clients.iter_mut().map(|client| client.take().frame.unwrap()).collect();
+    assert_eq!(seqs(&first[0]), [1], "what comes after a pause is told at once");
+    assert!(first.iter().all(|frame| Arc::ptr_eq(frame, &first[0])));
+    for seq in 2..10 {
+        tokio::time::advance(GATHER / 10).await;
+        hub.publish(&[good(seq, "a/a")]);
+        assert!(clients.iter_mut().all(|client| nothing(&client.take())), "it is gathered");
+    }
+    for client in &mut clients {
+        client.wait().await;
+    }
+    let next: Vec<_> = clients.iter_mut().map(|client| client.take().frame.unwrap()).collect();
+    assert_eq!(seqs(&next[0]), (2..10).collect::<Vec<_>>());
+    assert!(next.iter().all(|frame| Arc::ptr_eq(frame, &next[0])));
+    // One that comes meanwhile is told the rest of a piece.
+    tokio::time::advance(GATHER / 2).await;
+    hub.publish(&[good(10, "a/a")]);
+    let mut late = hub.subscribe().1;
+    hub.publish(&[good(11, "a/a")]);
+    late.wait().await;
+    assert_eq!(seqs(&late.take().frame.unwrap()), [11]);
+    assert_eq!(seqs(&clients[0].take().frame.unwrap()), [10, 11]);
 }
 
 #[derive(Clone, Debug)]

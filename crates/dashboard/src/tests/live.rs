@@ -101,3 +101,45 @@ async fn the_subprotocol_is_agreed() {
     let mut client = open(dashboard.connect().await, &host, &offer).await.unwrap();
     client.frame("hello").await;
 }
+
+#[tokio::test]
+async fn a_client_that_comes_back_is_told_what_it_missed() {
+    let mut dashboard = Dashboard::start().await;
+    dashboard.keep("weather/temperature", 10).await;
+    dashboard.keep("panel/door", 10).await;
+    let epoch = dashboard.store.epoch();
+    let resume = |seq: u64| format!(r#"{{"type":"resume","epoch":"{epoch}","seq":{seq}}}"#);
+    let mut client = dashboard.feed().await;
+    client.say(&resume(5)).await;
+    assert_eq!(client.seqs().await, (6..=20).collect::<Vec<_>>());
+    assert_eq!(client.frame("resumed").await["seq"], 20);
+    dashboard.publish("weather/temperature", 1);
+    assert_eq!(client.seqs().await, [21], "and it goes on");
+    // What it doesn't want isn't told; what it has had isn't either.
+    let mut client = dashboard.feed().await;
+    client.say(r#"{"type":"subscribe","channels":["panel/*"]}"#).await;
+    client.say(&resume(15)).await;
+    assert_eq!(client.seqs().await, (16..=20).collect::<Vec<_>>());
+    client.say(&resume(21)).await;
+    assert_eq!(client.frame("resumed").await["seq"], 20);
+    // Of more than a screen shows, the newest, and how many aren't.
+    dashboard.keep("weather/temperature", 20_000).await;
+    let mut client = dashboard.feed().await;
+    client.say(&resume(5)).await;
+    assert_eq!(client.frame("skipped").await["count"], 10_016);
+    let mut got = Vec::new();
+    while got.last() != Some(&20_021) {
+        got.extend(client.seqs().await);
+    }
+    assert_eq!(got, (10_022..=20_021).collect::<Vec<_>>());
+    client.frame("resumed").await;
+    // Another start, or a number that is still to come.
+    for wrong in [
+        r#"{"type":"resume","epoch":"0000000000000001","seq":5}"#.to_owned(),
+        r#"{"type":"resume","epoch":"x","seq":5}"#.to_owned(),
+        resume(30_000),
+    ] {
+        client.say(&wrong).await;
+        client.frame("error").await;
+    }
+}
