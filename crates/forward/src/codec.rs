@@ -5,14 +5,14 @@
 //! use one error both for "not all here yet" and for "ends too early", and a
 //! truncated packet would be waited for until the link timed out.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use rumqttc::mqttbytes as m4;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes as m5;
 use rumqttc::v5::mqttbytes::v5;
 
 use crate::Version;
-use crate::reason::{self, TAKEN_OVER};
+use crate::reason;
 
 /// What a client may be sent that doesn't belong to it, at most: nothing larger
 /// is asked for, and it is announced in CONNECT (MQTT 5).
@@ -31,17 +31,48 @@ pub(crate) enum Incoming {
     /// The answer to CONNECT.
     Connack(Connack),
     /// A publish is the broker's now, unless it is refused.
-    Puback { id: u16, refused: Option<String> },
+    Puback { id: u16, refused: Option<Refusal> },
+    /// The answer to SUBSCRIBE.
+    Suback { refused: bool },
     /// A publish to us.
-    Publish { id: u16, qos: u8 },
+    Publish { id: u16, qos: u8, delivery: Delivery },
     /// The second half of a publish of QoS 2.
     Pubrel { id: u16 },
     /// The link is alive.
     Pong,
     /// The broker ends the connection (MQTT 5).
-    Disconnect { reason: String, taken_over: bool },
+    Disconnect { reason: String, code: u8 },
     /// What a client needs not understand.
     Other,
+}
+
+/// Why a publish isn't taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// In words.
+    pub(crate) words: String,
+    /// Whether trying again can help.
+    pub(crate) lasting: Lasting,
+}
+
+/// Whether a refusal is the message's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// The broker's state: it passes.
+    No,
+    /// The code doesn't say.
+    Perhaps,
+    /// This message will never be taken.
+    Yes,
+}
+
+/// A message to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    /// It is from before the subscription.
+    pub(crate) retained: bool,
 }
 
 /// What a broker allows.
@@ -139,9 +170,9 @@ impl Codec {
         debug_assert_eq!(packet.map(drop), Ok(()), "the configuration bounds every field");
     }
 
-    /// Bytes that a publish of QoS 1 takes.
-    pub(crate) fn publish_size(self, topic: usize, payload: usize) -> usize {
-        let body = self.publish_body(topic, payload);
+    /// Bytes that a publish of QoS 1 takes; `properties` are MQTT 5's, encoded.
+    pub(crate) fn publish_size(self, topic: usize, properties: &[u8], payload: usize) -> usize {
+        let body = self.publish_body(topic, properties, payload);
         1 + length_of_length(body) + body
     }
 
@@ -154,10 +185,11 @@ impl Codec {
         topic: &str,
         id: u16,
         retain: bool,
+        properties: &[u8],
         payload: &[u8],
         out: &mut BytesMut,
     ) {
-        let mut left = self.publish_body(topic.len(), payload.len());
+        let mut left = self.publish_body(topic.len(), properties, payload.len());
         debug_assert!(left <= LENGTH_MAX, "the size was checked against the largest packet");
         out.reserve(left + 5);
         out.put_u8(0x32 | u8::from(retain));
@@ -173,9 +205,28 @@ impl Codec {
         out.put_slice(topic.as_bytes());
         out.put_u16(id);
         if self.0 == Version::V5 {
-            out.put_u8(0); // no properties
+            debug_assert!(properties.len() < 128, "their length is one byte");
+            out.put_u8(u8::try_from(properties.len()).unwrap_or_default());
+            out.put_slice(properties);
         }
         out.put_slice(payload);
+    }
+
+    /// SUBSCRIBE to one filter at QoS 1 (3.8).
+    pub(crate) fn subscribe(self, id: u16, filter: &str, out: &mut BytesMut) {
+        let properties = usize::from(self.0 == Version::V5);
+        let mut left = 2 + properties + 2 + filter.len() + 1;
+        out.put_u8(0x82);
+        while left > 127 {
+            out.put_u8(u8::try_from(left % 128).unwrap_or_default() | 0x80);
+            left /= 128;
+        }
+        out.put_u8(u8::try_from(left).unwrap_or_default());
+        out.put_u16(id);
+        out.put_bytes(0, properties);
+        out.put_u16(u16::try_from(filter.len()).unwrap_or_default());
+        out.put_slice(filter.as_bytes());
+        out.put_u8(1);
     }
 
     pub(crate) fn puback(self, id: u16, out: &mut BytesMut) {
@@ -198,8 +249,9 @@ impl Codec {
         out.put_slice(&[0xE0, 0]);
     }
 
-    fn publish_body(self, topic: usize, payload: usize) -> usize {
-        2 + topic + 2 + usize::from(self.0 == Version::V5) + payload
+    fn publish_body(self, topic: usize, properties: &[u8], payload: usize) -> usize {
+        let properties = if self.0 == Version::V5 { 1 + properties.len() } else { 0 };
+        2 + topic + 2 + properties + payload
     }
 }
 
@@ -258,9 +310,18 @@ fn decode_v4(packet: &mut BytesMut) -> Result<Incoming, Malformed> {
             ..Connack::default()
         }),
         v4::Packet::PubAck(ack) => Incoming::Puback { id: ack.pkid, refused: None },
-        v4::Packet::Publish(publish) => {
-            Incoming::Publish { id: publish.pkid, qos: publish.qos as u8 }
-        }
+        v4::Packet::SubAck(ack) => Incoming::Suback {
+            refused: ack.return_codes.contains(&v4::SubscribeReasonCode::Failure),
+        },
+        v4::Packet::Publish(publish) => Incoming::Publish {
+            id: publish.pkid,
+            qos: publish.qos as u8,
+            delivery: Delivery {
+                topic: publish.topic,
+                payload: publish.payload,
+                retained: publish.retain,
+            },
+        },
         v4::Packet::PubRel(rel) => Incoming::Pubrel { id: rel.pkid },
         v4::Packet::PingResp => Incoming::Pong,
         _ => Incoming::Other,
@@ -291,9 +352,20 @@ fn decode_v5(packet: &mut BytesMut) -> Result<Incoming, Malformed> {
         v5::Packet::PubAck(ack) => {
             Incoming::Puback { id: ack.pkid, refused: reason::puback(ack.reason) }
         }
-        v5::Packet::Publish(publish) => {
-            Incoming::Publish { id: publish.pkid, qos: publish.qos as u8 }
+        v5::Packet::SubAck(ack) => {
+            let taken = |code: &_| matches!(code, v5::SubscribeReasonCode::Success(_));
+            Incoming::Suback { refused: !ack.return_codes.iter().all(taken) }
         }
+        v5::Packet::Publish(publish) => Incoming::Publish {
+            id: publish.pkid,
+            qos: publish.qos as u8,
+            delivery: Delivery {
+                // What isn't UTF-8 is no topic of ours.
+                topic: String::from_utf8(publish.topic.into()).unwrap_or_default(),
+                payload: publish.payload,
+                retained: publish.retain,
+            },
+        },
         v5::Packet::PubRel(rel) => Incoming::Pubrel { id: rel.pkid },
         v5::Packet::PingResp(_) => Incoming::Pong,
         _ => Incoming::Other,
@@ -319,7 +391,7 @@ fn connack_v5(ack: v5::ConnAck) -> Connack {
 }
 
 fn disconnect(code: u8) -> Incoming {
-    Incoming::Disconnect { reason: reason::disconnect(code), taken_over: code == TAKEN_OVER }
+    Incoming::Disconnect { reason: reason::disconnect(code), code }
 }
 
 /// A broker's text for the log and the page: short, one line, no control
@@ -368,8 +440,10 @@ mod tests {
             for length in [0, 1, 100, 127, 128, 16_383, 16_384, 70_000] {
                 let payload = vec![b'x'; length];
                 let mut out = BytesMut::new();
-                Codec(version).publish("a/b", 7, length == 1, &payload, &mut out);
-                assert_eq!(out.len(), Codec(version).publish_size(3, length));
+                let properties = if length == 100 { &[0x01, 1][..] } else { &[] };
+                Codec(version).publish("a/b", 7, length == 1, properties, &payload, &mut out);
+                let size = Codec(version).publish_size(3, properties, length);
+                assert_eq!(out.len(), size);
                 let read = written(version, &out).unwrap();
                 assert_eq!(read, ("a/b".to_owned(), 7, length == 1, payload.into()));
             }
@@ -378,18 +452,17 @@ mod tests {
 
     #[test]
     fn short_forms_of_mqtt_5_are_understood() {
-        let closed =
-            Incoming::Disconnect { reason: "it closed the connection".into(), taken_over: false };
+        let closed = Incoming::Disconnect { reason: "it closed the connection".into(), code: 0 };
         assert_eq!(one(Version::V5, &[0xE0, 0]), Ok(Some(closed)));
         for bytes in [&[0xE0, 1, 0x8E][..], &[0xE0, 2, 0x8E, 0]] {
-            let Ok(Some(Incoming::Disconnect { taken_over, .. })) = one(Version::V5, bytes) else {
+            let Ok(Some(Incoming::Disconnect { code, .. })) = one(Version::V5, bytes) else {
                 panic!("{bytes:?}");
             };
-            assert!(taken_over);
+            assert_eq!(code, 0x8E);
         }
         let Ok(Some(Incoming::Connack(ack))) = one(Version::V5, &[0x20, 2, 0, 1]) else { panic!() };
         assert_eq!(ack.refused.as_deref(), Some("it doesn't speak MQTT 5: set `version = 4`"));
-        let refused = Some("quota exceeded".to_owned());
+        let refused = Some(Refusal { words: "quota exceeded".to_owned(), lasting: Lasting::No });
         assert_eq!(
             one(Version::V5, &[0x40, 3, 0, 9, 0x97]),
             Ok(Some(Incoming::Puback { id: 9, refused }))

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,12 +10,16 @@ use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, GOOD};
 use crate::codec::Hello;
+use crate::commands::{Commands, SetFn};
+use crate::lanes::{Lanes, Manner};
 use crate::lost::Lost;
-use crate::outbox::{self, FETCH_MAX, Outbox};
+use crate::outbox::{self, FETCH_MAX};
+use crate::quarantine::{Quarantine, REFUSED, SOON, Verdict};
+use crate::reason::{OF_THE_BROKER, TAKEN_OVER};
 use crate::session::{Message, Session, Settings};
 use crate::transport::{Closed, Event, FRAME, Transport};
-use crate::window::Progress;
-use crate::{Config, Endpoint, Gateway, Link, State, connect, payload, secret};
+use crate::window::{Lane, Progress, Span};
+use crate::{Config, Endpoint, Gateway, Link, State, Version, connect, payload, secret};
 
 /// An orderly stop waits so long for what is in flight. What isn't acknowledged
 /// by then is sent again after the next start.
@@ -24,6 +29,12 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// Answers to a broker that wait to be written: past this nothing more is read,
 /// so a broker that floods us only fills its own buffers.
 const ANSWERS_MAX: usize = 64 * 1024;
+/// So many connections in a row that were made and soon closed without a word
+/// look like another client of the same id: MQTT 3.1.1 has no word for it.
+const SHORT_MAX: u32 = 3;
+/// Messages aside that wait; answers to commands beyond are let fall. A gateway
+/// has fewer channels to describe.
+const ASIDE_MAX: usize = 10_000;
 
 /// Sends what is in the store to one broker.
 pub struct Forwarder {
@@ -32,7 +43,14 @@ pub struct Forwarder {
     gateway: Gateway,
     cursor: store::Cursor,
     link: watch::Sender<Link>,
-    outbox: Outbox,
+    lanes: Lanes,
+    quarantine: Quarantine,
+    commands: Commands,
+    /// What of the log was in flight when the last connection broke, and in how
+    /// many messages.
+    unsettled: Option<(Span, usize)>,
+    /// Connections in a row that were soon closed.
+    short: u32,
 }
 
 /// Why a connection is over, or wasn't made.
@@ -76,11 +94,31 @@ struct Connection {
     out: BytesMut,
     /// Since when the frame being written makes no way.
     stuck_since: Instant,
-    /// Whether the log may hold something after what was looked at.
-    more: bool,
+    /// What isn't of the log and is to be published first: a few messages a
+    /// connection and the answers to commands, whose number is limited.
+    aside: VecDeque<Aside>,
     /// The store has closed: nothing more will come from it.
     closed: bool,
     phase: Phase,
+}
+
+/// A message that isn't of the log.
+struct Aside {
+    topic: String,
+    payload: Vec<u8>,
+    retain: bool,
+}
+
+impl Error {
+    /// Whether a message may have been the reason.
+    fn is_suspicious(&self) -> bool {
+        match self {
+            Error::Closed(_) => true,
+            Error::Lost(Lost::Disconnected { code, .. }) => !OF_THE_BROKER.contains(code),
+            Error::Lost(Lost::PublishRefused { suspicious, .. }) => *suspicious,
+            _ => false,
+        }
+    }
 }
 
 impl Forwarder {
@@ -92,8 +130,27 @@ impl Forwarder {
         cursor: store::Cursor,
     ) -> (Forwarder, watch::Receiver<Link>) {
         let (link, state) = watch::channel(Link::new());
-        let outbox = Outbox::new(&config, &gateway);
-        (Forwarder { name, config, gateway, cursor, link, outbox }, state)
+        let forwarder = Forwarder {
+            name,
+            lanes: Lanes::new(&config, &gateway),
+            quarantine: Quarantine::default(),
+            commands: Commands::new(&config, &gateway),
+            config,
+            gateway,
+            cursor,
+            link,
+            unsettled: None,
+            short: 0,
+        };
+        (forwarder, state)
+    }
+
+    /// Carries out commands from the broker for the outputs among its channels.
+    /// Without it, none are subscribed to.
+    #[must_use]
+    pub fn with_outputs(mut self, set: SetFn) -> Forwarder {
+        self.commands.carried_out_by(set);
+        self
     }
 
     /// Forwards until told to stop; a broken connection is made again. At the
@@ -111,14 +168,28 @@ impl Forwarder {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            if begun.elapsed() >= GOOD && self.link.borrow().state == State::Online {
+            let was_online = self.link.borrow().state == State::Online;
+            let good = begun.elapsed() >= GOOD && was_online;
+            if good {
                 backoff.reset();
             }
-            if matches!(error, Error::Lost(Lost::Disconnected { taken_over: true, .. })) {
+            self.short = match &error {
+                Error::Closed(_) if was_online && !good => self.short + 1,
+                _ => 0,
+            };
+            if matches!(error, Error::Lost(Lost::Disconnected { code: TAKEN_OVER, .. })) {
                 backoff.yield_to_other();
             }
-            self.offline(&error);
-            let _ = stop.run_until_cancelled(time::sleep(backoff.next())).await;
+            let verdict = self.judge(&error).await;
+            self.offline(&error, verdict);
+            if matches!(verdict, Verdict::Guilty(_)) {
+                backoff.reset();
+            }
+            let wait = match verdict {
+                Verdict::Suspect => backoff.next().min(SOON),
+                _ => backoff.next(),
+            };
+            let _ = stop.run_until_cancelled(time::sleep(wait)).await;
         }
         self.told(State::Offline, Some("the gateway stops".to_owned()));
     }
@@ -141,12 +212,13 @@ impl Forwarder {
             received: BytesMut::new(),
             out,
             stuck_since: now,
-            more: true,
+            aside: VecDeque::new(),
             closed: false,
             phase: Phase::Running,
         };
-        self.outbox.restart(self.cursor.position());
+        self.lanes.restart(self.cursor.position());
         let result = self.converse(&mut connection, stop).await;
+        self.unsettled = connection.session.unsettled();
         if result.is_ok() {
             let _ = time::timeout(GOODBYE, connection.transport.close()).await;
         }
@@ -165,22 +237,30 @@ impl Forwarder {
                 return self.leave(connection).await;
             }
             if connection.phase == Phase::Running {
+                connection.put_aside(now);
                 self.send(connection, now).await?;
             }
             connection.hand_over(now);
             self.count(connection, 0);
             let running = connection.phase == Phase::Running;
-            let wants = running && connection.session.is_open() && self.outbox.wants();
-            let waits = wants && !connection.more && !connection.closed;
-            let deadline = connection.deadline(self.config.ack_timeout);
+            let sends = running && connection.session.is_open();
+            let waits = self.lanes.waits().filter(|_| sends && !connection.closed);
+            let mut deadline = connection.deadline(self.config.ack_timeout);
+            if let Some(next) = self.lanes.next(now).filter(|_| sends) {
+                deadline = deadline.min(next);
+            }
             let reading = connection.out.len() < ANSWERS_MAX;
             tokio::select! {
                 event = connection.transport.next(&mut connection.received, reading) => {
-                    self.happened(event?, connection)?;
+                    self.happened(event?, connection).await?;
                 }
-                open = self.cursor.wait(self.outbox.looked()), if waits => {
-                    connection.more = open;
+                open = self.cursor.wait(waits.unwrap_or_default()), if waits.is_some() => {
+                    self.lanes.wake();
                     connection.closed = !open;
+                }
+                answer = self.commands.next(), if sends && !self.commands.is_idle() => {
+                    let (topic, payload) = self.commands.message(&answer);
+                    connection.aside.push_back(Aside { topic, payload, retain: false });
                 }
                 () = time::sleep_until(deadline) => {
                     if connection.is_stuck(self.config.ack_timeout) {
@@ -194,31 +274,22 @@ impl Forwarder {
         }
     }
 
-    /// Reads on in the log and publishes, as far as window and frame allow.
+    /// Reads on in the log and publishes, as far as window, frame and pace
+    /// allow.
     async fn send(&mut self, connection: &mut Connection, now: Instant) -> Result<(), Error> {
         if !connection.session.is_open() {
             return Ok(());
         }
-        loop {
-            let sent = self.outbox.fill(&mut connection.session, now, &mut connection.out);
-            self.count(connection, sent);
-            if !connection.more || !self.outbox.wants() {
-                return Ok(());
-            }
-            let before = self.outbox.looked();
-            let (records, looked) = self.cursor.unsent(before, FETCH_MAX).await?;
-            connection.more = looked > before;
-            if records.is_empty() && looked > before && self.outbox.is_empty() {
-                // None of it is for this broker.
-                if !connection.session.extend(looked) {
-                    self.cursor.acknowledge(looked);
-                }
-            }
-            self.outbox.put(records, looked);
-        }
+        let careful = self.quarantine.careful(self.lanes.sent());
+        connection.session.one_by_one(careful);
+        let manner = Manner { careful, calm: self.quarantine.calm(now) };
+        let Connection { session, out, .. } = connection;
+        let sent = self.lanes.send(&self.cursor, session, manner, now, out).await?;
+        self.count(connection, sent);
+        Ok(())
     }
 
-    fn happened(&mut self, event: Event, connection: &mut Connection) -> Result<(), Error> {
+    async fn happened(&mut self, event: Event, connection: &mut Connection) -> Result<(), Error> {
         let now = Instant::now();
         if event == Event::Sent {
             connection.stuck_since = now;
@@ -229,9 +300,7 @@ impl Forwarder {
         let Connection { session, received, out, .. } = connection;
         let result = session.receive(received, now, &mut progress, out);
         // What came before a fault is acknowledged all the same.
-        if let Some(through) = progress.through {
-            self.cursor.acknowledge(through);
-        }
+        self.settle(&progress).await?;
         self.link.send_if_modified(|link| {
             link.acknowledged += progress.readings;
             link.in_flight = session.in_flight();
@@ -244,23 +313,80 @@ impl Forwarder {
         if let Some(complaint) = connection.session.complaint() {
             warn!(forwarder = self.name, "{complaint}");
         }
+        for delivery in connection.session.deliveries() {
+            let answer = self.commands.take(&delivery, Timestamp::now());
+            if let Some(answer) = answer.filter(|_| connection.aside.len() < ASIDE_MAX) {
+                let (topic, payload) = self.commands.message(&answer);
+                connection.aside.push_back(Aside { topic, payload, retain: false });
+            }
+        }
         Ok(())
+    }
+
+    async fn settle(&mut self, progress: &Progress) -> Result<(), Error> {
+        for (part, why) in &progress.refused {
+            // What is refused in the fresh lane is met again in the other.
+            if part.lane == Lane::Log {
+                self.drop_refused(part.span, why).await?;
+            }
+        }
+        if progress.readings > 0 {
+            self.quarantine.taken();
+        }
+        if let Some(through) = progress.through {
+            self.cursor.acknowledge(through);
+        }
+        self.lanes.settle(progress, self.cursor.position());
+        Ok(())
+    }
+
+    /// The broker will never have these: they are counted as dropped, and told.
+    async fn drop_refused(&mut self, span: Span, why: &str) -> Result<(), store::Error> {
+        let (mut records, _) = self.cursor.unsent(span.after, FETCH_MAX).await?;
+        records.retain(|record| record.seq <= span.through);
+        let channel = records.first().and_then(|record| record.reading()).map(|r| &r.channel);
+        warn!(
+            forwarder = self.name,
+            readings = records.len(),
+            first = span.after.0 + 1,
+            channel = channel.map(ToString::to_string),
+            why,
+            "{REFUSED}: they are told as a gap"
+        );
+        self.cursor.skip(&records, REFUSED);
+        Ok(())
+    }
+
+    /// Whether it was a message that broke the connection; if it is known which,
+    /// it is passed over.
+    async fn judge(&mut self, error: &Error) -> Verdict {
+        let Some((unsettled, messages)) = self.unsettled.take() else { return Verdict::Innocent };
+        if !error.is_suspicious() {
+            return Verdict::Innocent;
+        }
+        let verdict = self.quarantine.lost(unsettled, messages, Instant::now());
+        if let Verdict::Guilty(span) = verdict {
+            let why = error.to_string();
+            if let Err(error) = self.drop_refused(span, &why).await {
+                // It breaks the connection again, and is found again.
+                debug!(forwarder = self.name, %error, "the store can't be read");
+                return Verdict::Suspect;
+            }
+            self.cursor.acknowledge(span.through);
+        }
+        verdict
     }
 
     /// The broker has let us in: what subscribers find first.
     fn online(&mut self, connection: &mut Connection, now: Instant) {
-        connection.publish_retained(&self.prefixed("status"), b"online", now);
+        if let Some(filter) = self.commands.filter() {
+            connection.session.subscribe(&filter, now, &mut connection.out);
+        }
+        connection.retain(self.prefixed("status"), b"online".to_vec());
         let patterns = self.config.patterns();
         let ours = |channel| patterns.iter().any(|pattern| pattern.matches(channel));
         let channels = self.gateway.channels.iter().filter(|spec| ours(&spec.channel));
-        let described = payload::info(&self.gateway, channels);
-        let topic = self.prefixed("info");
-        if described.len() <= connection.session.payload_max(topic.len()) {
-            connection.publish_retained(&topic, &described, now);
-        } else {
-            let bytes = described.len();
-            warn!(forwarder = self.name, bytes, "{topic} is larger than the broker takes");
-        }
+        connection.retain(self.prefixed("info"), payload::info(&self.gateway, channels));
         let since = self.link.borrow().since;
         let away = Timestamp::now().since(since);
         let resumed = connection.session.resumed();
@@ -269,14 +395,22 @@ impl Forwarder {
     }
 
     /// Tells the log when readings stop flowing, and the page why they don't.
-    fn offline(&self, error: &Error) {
+    fn offline(&self, error: &Error, verdict: Verdict) {
         let state = self.link.borrow().state;
+        let error = match verdict {
+            Verdict::Broker => format!("{error}, whatever it is sent: is it allowed to publish?"),
+            _ if self.short >= SHORT_MAX && self.config.version == Version::V4 => format!(
+                "{error}, again and again: does another client have the id {}?",
+                self.client_id()
+            ),
+            _ => error.to_string(),
+        };
         if state == State::Offline {
             debug!(forwarder = self.name, %error, "still offline");
         } else {
             warn!(forwarder = self.name, %error, "offline: readings wait in the store");
         }
-        self.told(State::Offline, Some(error.to_string()));
+        self.told(State::Offline, Some(error));
         self.link.send_modify(|link| {
             link.in_flight = 0;
             link.turns += 1;
@@ -323,12 +457,8 @@ impl Forwarder {
 
     fn settings(&self) -> Result<Settings, Error> {
         let config = &self.config;
-        let client_id = config
-            .client_id
-            .clone()
-            .unwrap_or_else(|| format!("{}-{}", self.gateway.id, self.name));
         let hello = Hello {
-            client_id,
+            client_id: self.client_id(),
             username: config.username.clone().unwrap_or_default(),
             password: secret::password(config)?.unwrap_or_default(),
             will: Some((self.prefixed("status"), "offline")),
@@ -342,6 +472,11 @@ impl Forwarder {
             max_packet: usize::try_from(config.max_packet.as_u64()).unwrap_or(usize::MAX),
             ack_timeout: config.ack_timeout,
         })
+    }
+
+    fn client_id(&self) -> String {
+        let given = self.config.client_id.clone();
+        given.unwrap_or_else(|| format!("{}-{}", self.gateway.id, self.name))
     }
 
     fn prefixed(&self, rest: &str) -> String {
@@ -384,7 +519,12 @@ impl Connection {
                     if self.session.room() == 0 {
                         return true;
                     }
-                    self.publish_retained(status, b"offline", now);
+                    let offline = Aside {
+                        topic: status.to_owned(),
+                        payload: b"offline".to_vec(),
+                        retain: true,
+                    };
+                    self.publish(&offline, now);
                     self.phase = Phase::Leaving(end.max(now + GOODBYE));
                 }
                 false
@@ -393,8 +533,25 @@ impl Connection {
         }
     }
 
-    fn publish_retained(&mut self, topic: &str, payload: &[u8], now: Instant) {
-        let message = Message { topic, payload, retain: true, through: None, readings: 0 };
+    fn retain(&mut self, topic: String, payload: Vec<u8>) {
+        self.aside.push_back(Aside { topic, payload, retain: true });
+    }
+
+    /// Publishes what isn't of the log, as far as the window allows.
+    fn put_aside(&mut self, now: Instant) {
+        while self.session.room() > 0 {
+            let Some(aside) = self.aside.pop_front() else { break };
+            self.publish(&aside, now);
+        }
+    }
+
+    fn publish(&mut self, aside: &Aside, now: Instant) {
+        let Aside { topic, payload, retain } = aside;
+        if payload.len() > self.session.payload_max(topic.len(), &[]) {
+            warn!(bytes = payload.len(), "{topic} is larger than the broker takes");
+            return;
+        }
+        let message = Message { topic, payload, retain: *retain, ..Message::default() };
         self.session.publish(&message, now, &mut self.out);
     }
 }

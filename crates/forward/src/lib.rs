@@ -16,6 +16,9 @@
 //! | `session`, `window`, `lost` | QoS 1 without I/O: what may be sent, what is acknowledged, what is late |
 //! | `payload` | what subscribers parse |
 //! | `outbox` | from the cursor's records to messages that fit the broker's limits |
+//! | `lanes`, `ranges`, `pace` | what of the log goes first, and how fast |
+//! | `quarantine` | which message breaks the connection |
+//! | `commands` | what is published to us: commands for outputs |
 //! | `forwarder`, `backoff`, `link` | the loop that holds these together |
 //! | [`broker`] | a small broker for the demo and the tests |
 //! | [`handshake`] | a WebSocket opening handshake, taken apart |
@@ -27,14 +30,19 @@ mod backoff;
 mod certificate;
 mod check;
 mod codec;
+mod commands;
 mod config;
 mod connect;
 mod endpoint;
 mod forwarder;
+mod lanes;
 mod link;
 mod lost;
 mod outbox;
+mod pace;
 mod payload;
+mod quarantine;
+mod ranges;
 mod reason;
 mod secret;
 mod session;
@@ -49,7 +57,8 @@ pub mod probe;
 use reading::{ChannelSpec, Epoch};
 
 pub use certificate::Certificate;
-pub use config::{Config, Format, Invalid, Subprotocol, Version};
+pub use commands::SetFn;
+pub use config::{Config, Format, Invalid, Order, Subprotocol, Version};
 pub use endpoint::{Endpoint, InvalidUrl};
 pub use forwarder::Forwarder;
 pub use link::{Link, State};

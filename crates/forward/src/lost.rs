@@ -13,12 +13,13 @@ pub(crate) enum Lost {
     /// CONNACK.
     #[error("the broker lets nobody in: {0}")]
     Refused(String),
-    /// PUBACK with an error code. Nothing is given up: the reading stays owed.
-    #[error("the broker refuses a reading: {0}")]
-    PublishRefused(String),
+    /// PUBACK with an error code. Nothing is given up yet: the reading stays
+    /// owed. When `suspicious`, the fault may be the message's own.
+    #[error("the broker refuses a reading: {words}")]
+    PublishRefused { words: String, suspicious: bool },
     /// DISCONNECT.
     #[error("the broker ended the connection: {reason}")]
-    Disconnected { reason: String, taken_over: bool },
+    Disconnected { reason: String, code: u8 },
     /// A message without its PUBACK.
     #[error("the broker acknowledged nothing for {0:?}")]
     Unacknowledged(Duration),

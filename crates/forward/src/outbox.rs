@@ -1,15 +1,18 @@
-//! From the cursor's records to messages that fit the broker's limits.
+//! From the records of the log to messages that fit the broker's limits.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::BytesMut;
-use reading::{Body, Channel, Gap, Reading, Record, Seq, Timestamp, Unit};
+use reading::{Body, Channel, Reading, Record, Seq, Timestamp, Unit};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::pace::Pace;
+use crate::payload::{self, LIVE};
 use crate::session::{Message, Session};
 use crate::transport::FRAME;
-use crate::{Config, Format, Gateway, payload};
+use crate::window::{Lane, Part, Span};
+use crate::{Config, Format, Gateway};
 
 /// Records read from the store at a time: a few hundred kilobytes at most, and
 /// enough that reading them costs less than sending them.
@@ -21,11 +24,14 @@ const PACK_MAX: usize = 15_000;
 /// A first guess at a record of a pack, bytes.
 const RECORD_GUESS: usize = 110;
 
-/// Records read from the store and not yet sent on this connection.
+/// Records of one lane, read from the store and not yet sent on this connection.
 pub(crate) struct Outbox {
+    lane: Lane,
     records: VecDeque<Record>,
-    /// The log has been looked at through here.
+    /// The log has been looked at through here,
     looked: Seq,
+    /// and sent, or passed over, through here.
+    sent: Seq,
     format: Format,
     prefix: String,
     gateway: String,
@@ -34,14 +40,27 @@ pub(crate) struct Outbox {
     record_size: usize,
     topic: String,
     payload: Vec<u8>,
+    /// No packet can carry these.
+    rejected: Vec<Record>,
+}
+
+/// How a lane may be sent now.
+pub(crate) struct Terms<'a> {
+    pub(crate) pace: &'a mut Pace,
+    /// The window is shared with the fresh lane.
+    pub(crate) shared: bool,
+    /// A record a message.
+    pub(crate) careful: bool,
 }
 
 impl Outbox {
-    pub(crate) fn new(config: &Config, gateway: &Gateway) -> Outbox {
+    pub(crate) fn new(config: &Config, gateway: &Gateway, lane: Lane) -> Outbox {
         let units = gateway.channels.iter().map(|spec| (spec.channel.clone(), spec.unit.clone()));
         Outbox {
+            lane,
             records: VecDeque::new(),
             looked: Seq(0),
+            sent: Seq(0),
             format: config.format,
             prefix: prefix(config, gateway),
             gateway: gateway.id.clone(),
@@ -49,13 +68,15 @@ impl Outbox {
             record_size: RECORD_GUESS,
             topic: String::new(),
             payload: Vec::new(),
+            rejected: Vec::new(),
         }
     }
 
-    /// A new connection begins where the cursor stands.
+    /// Begins after a number.
     pub(crate) fn restart(&mut self, position: Seq) {
         self.records.clear();
         self.looked = position;
+        self.sent = position;
     }
 
     /// Whether everything read has been sent.
@@ -66,6 +87,11 @@ impl Outbox {
     /// Where to read on in the log.
     pub(crate) fn looked(&self) -> Seq {
         self.looked
+    }
+
+    /// Sent, or passed over, through here.
+    pub(crate) fn sent(&self) -> Seq {
+        self.sent
     }
 
     /// Whether more is to be read: a pack should never wait for the store.
@@ -79,26 +105,60 @@ impl Outbox {
         self.looked = self.looked.max(looked);
     }
 
-    /// Publishes what is there, until the window or a frame is full. Returns how
-    /// many readings went out.
+    /// When nothing is to be sent any more of what was looked at, that part: it
+    /// counts as sent from now on.
+    pub(crate) fn passed(&mut self) -> Option<Span> {
+        let span = Span { after: self.sent, through: self.looked };
+        let passed = self.records.is_empty() && span.after < span.through;
+        passed.then(|| {
+            self.sent = self.looked;
+            span
+        })
+    }
+
+    /// What no packet can carry, since it was last asked.
+    pub(crate) fn rejected(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// Publishes until the window, the frame or the pace is full, or nothing is
+    /// left; returns how many readings it sent.
     ///
-    /// This is the natural batching: on an idle link a reading goes at once, in
-    /// whatever company it is; on a busy one the next pack gathers until it is
-    /// full or everything before it is acknowledged.
-    pub(crate) fn fill(&mut self, session: &mut Session, now: Instant, out: &mut BytesMut) -> u64 {
+    /// While something of the lane is in flight and little is left, a pack waits
+    /// for more company: on an idle link a reading goes at once, on a busy one together
+    /// with others, without any timer.
+    pub(crate) fn fill(
+        &mut self,
+        terms: &mut Terms<'_>,
+        session: &mut Session,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> u64 {
         let clock = Timestamp::now();
         let mut sent = 0;
-        while out.len() < FRAME && session.room() > 0 {
+        let room = |session: &Session| match terms.shared {
+            true => session.room_for_backlog(),
+            false => session.room(),
+        };
+        while out.len() < FRAME && room(session) > 0 {
             let Some(record) = self.records.front() else { break };
-            sent += match (&record.body, self.format) {
-                (Body::Reading(_), Format::Senml) => {
-                    if !session.is_idle() && self.records.len() * self.record_size < PACK_MAX {
-                        break;
-                    }
-                    self.pack(session, now, out)
-                }
-                _ => self.single(clock, session, now, out),
+            let old = clock.since(time(record)) > LIVE;
+            let packs = self.format == Format::Senml && record.reading().is_some();
+            let little = self.records.len() * self.record_size < PACK_MAX;
+            if packs && little && session.has(self.lane) {
+                break;
+            }
+            let allowed = terms.pace.allows(old, now);
+            if allowed == 0 {
+                break;
+            }
+            let most = if terms.careful { 1 } else { allowed };
+            let readings = match packs {
+                true => self.pack(clock, most, session, now, out),
+                false => self.single(clock, session, now, out),
             };
+            terms.pace.spend(old, readings);
+            sent += readings as u64;
         }
         sent
     }
@@ -110,38 +170,45 @@ impl Outbox {
         session: &mut Session,
         now: Instant,
         out: &mut BytesMut,
-    ) -> u64 {
+    ) -> usize {
         let Some(record) = self.records.pop_front() else { return 0 };
         self.payload.clear();
-        let readings = match &record.body {
+        match &record.body {
             Body::Reading(reading) => {
                 let unit = unit(&self.units, reading);
                 topic(&self.prefix, reading.channel.as_str(), &mut self.topic);
                 payload::json(record.epoch, record.seq, reading, unit, clock, &mut self.payload);
-                1
             }
             Body::Gap(gap) => {
                 topic(&self.prefix, "gaps", &mut self.topic);
                 payload::gap(record.epoch, record.seq, gap, &mut self.payload);
-                1
             }
-        };
-        if self.payload.len() > session.payload_max(self.topic.len()) {
-            self.told_instead(&record, session);
         }
+        if self.payload.len() > session.payload_max(self.topic.len(), &[]) {
+            self.reject(record);
+            return 0;
+        }
+        let readings = usize::from(record.reading().is_some());
         self.publish(record.seq, readings, session, now, out);
         readings
     }
 
-    /// As many readings of one epoch as fit a pack.
-    fn pack(&mut self, session: &mut Session, now: Instant, out: &mut BytesMut) -> u64 {
+    /// As many readings of one epoch as fit a pack, and no more than `count`.
+    fn pack(
+        &mut self,
+        clock: Timestamp,
+        count: usize,
+        session: &mut Session,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> usize {
         topic(&self.prefix, "senml", &mut self.topic);
         self.payload.clear();
         self.payload.push(b'[');
-        let most = session.payload_max(self.topic.len()).min(PACK_MAX);
+        let most = session.payload_max(self.topic.len(), &[]).min(PACK_MAX);
         let mut last: Option<&Record> = None;
         let mut packed = 0;
-        for record in &self.records {
+        for record in self.records.iter().take(count) {
             let Body::Reading(reading) = &record.body else { break };
             if last.is_some_and(|last| last.epoch != record.epoch) {
                 break;
@@ -150,9 +217,13 @@ impl Outbox {
             if last.is_some() {
                 self.payload.push(b',');
             }
-            let first = last.is_none().then_some((self.gateway.as_str(), record.epoch));
+            let first = last.is_none().then_some(payload::First {
+                gateway: &self.gateway,
+                epoch: record.epoch,
+                historical: clock.since(reading.at) > LIVE,
+            });
             let unit = unit(&self.units, reading);
-            payload::senml(first, record.seq, reading, unit, &mut self.payload);
+            payload::senml(first.as_ref(), record.seq, reading, unit, &mut self.payload);
             if self.payload.len() >= most {
                 self.payload.truncate(before);
                 break;
@@ -162,53 +233,61 @@ impl Outbox {
         }
         let Some(seq) = last.map(|record| record.seq) else {
             // Not even one fits.
-            let Some(record) = self.records.pop_front() else { return 0 };
-            self.told_instead(&record, session);
-            self.publish(record.seq, 1, session, now, out);
-            return 1;
+            if let Some(record) = self.records.pop_front() {
+                self.reject(record);
+            }
+            return 0;
         };
         self.payload.push(b']');
         self.record_size = (self.payload.len() / packed).max(1);
         self.records.drain(..packed);
-        let readings = packed as u64;
-        self.publish(seq, readings, session, now, out);
-        readings
+        self.publish(seq, packed, session, now, out);
+        packed
     }
 
     fn publish(
         &mut self,
         seq: Seq,
-        readings: u64,
+        readings: usize,
         session: &mut Session,
         now: Instant,
         out: &mut BytesMut,
     ) {
         // With the last one the cursor may pass what isn't for this broker.
         let through = if self.records.is_empty() { seq.max(self.looked) } else { seq };
-        let (topic, payload) = (self.topic.as_str(), self.payload.as_slice());
-        let message = Message { topic, payload, retain: false, through: Some(through), readings };
+        let part = Part { lane: self.lane, span: Span { after: self.sent, through } };
+        self.sent = through;
+        let message = Message {
+            topic: &self.topic,
+            payload: &self.payload,
+            part: Some(part),
+            readings: readings as u64,
+            ..Message::default()
+        };
         session.publish(&message, now, out);
     }
 
     /// A reading that no packet can carry would hold up all that follow, for
-    /// ever. The broker is told of it as a gap in its place.
-    fn told_instead(&mut self, record: &Record, session: &Session) {
-        let (channel, from, to, count) = match &record.body {
-            Body::Reading(reading) => (Some(reading.channel.clone()), reading.at, reading.at, 1),
-            Body::Gap(gap) => (gap.channel.clone(), gap.from, gap.to, gap.count),
-        };
-        let reason = "larger than the broker takes";
-        warn!(
-            seq = record.seq.0,
-            channel = channel.as_ref().map(Channel::as_str),
-            bytes = self.payload.len(),
-            "a reading is {reason}: it is told as a gap"
-        );
-        let gap = Gap { from, to, count, channel, reason: reason.into() };
-        topic(&self.prefix, "gaps", &mut self.topic);
-        self.payload.clear();
-        payload::gap(record.epoch, record.seq, &gap, &mut self.payload);
-        debug_assert!(self.payload.len() <= session.payload_max(self.topic.len()));
+    /// ever.
+    fn reject(&mut self, record: Record) {
+        let channel = record.reading().map(|reading| reading.channel.as_str());
+        let (seq, bytes) = (record.seq.0, self.payload.len());
+        warn!(seq, channel, bytes, "a reading is {TOO_LARGE}: it is told as a gap");
+        if self.lane == Lane::Fresh {
+            // The lane of the log comes upon it, too: it is dropped there.
+            self.sent = record.seq;
+        }
+        self.rejected.push(record);
+    }
+}
+
+/// Why a reading that no packet can carry isn't at the broker.
+pub(crate) const TOO_LARGE: &str = "larger than the broker takes";
+
+fn time(record: &Record) -> Timestamp {
+    match &record.body {
+        Body::Reading(reading) => reading.at,
+        Body::Gap(gap) => gap.to,
     }
 }
 

@@ -46,26 +46,39 @@ pub(crate) fn json(
     out.push(b'}');
 }
 
+/// What the first record of a pack says of all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First<'a> {
+    pub(crate) gateway: &'a str,
+    pub(crate) epoch: Epoch,
+    /// The pack wasn't sent within [`LIVE`] of this reading's time.
+    pub(crate) historical: bool,
+}
+
 /// One record of an RFC 8428 pack, without what goes around it.
 ///
 /// `n` is relative to the pack's base name, `t` is in decimal seconds with the
 /// microseconds kept, `u` stands with numbers that have a unit. `seq` is ours,
-/// as is `epoch` in the first record; a reader that doesn't know them passes
-/// over them (section 4.4). So are `quality` and `reason`, which only a reading
+/// as are `epoch` and, when the pack wasn't sent within [`LIVE`] of its first
+/// reading's time, `historical` in the first record; a reader that doesn't know
+/// them passes over them (section 4.4). So are `quality` and `reason`, which only a reading
 /// that isn't good has; a bad one has no value field, whatever it was before.
 ///
 /// Times before 1978 would be read as relative (section 4.5.3): a clock so
 /// wrong makes the reading uncertain anyway.
 pub(crate) fn senml(
-    first: Option<(&str, Epoch)>,
+    first: Option<&First<'_>>,
     seq: Seq,
     reading: &Reading,
     unit: &str,
     out: &mut Vec<u8>,
 ) {
     out.push(b'{');
-    if let Some((gateway, epoch)) = first {
+    if let Some(First { gateway, epoch, historical }) = first {
         put(out, format_args!(r#""bn":"{gateway}/","epoch":"{epoch}","#));
+        if *historical {
+            out.extend_from_slice(br#""historical":true,"#);
+        }
     }
     let micros = reading.at.as_micros();
     let sign = if micros < 0 { "-" } else { "" };
@@ -255,8 +268,9 @@ mod tests {
     fn records_of_a_senml_pack() {
         let one = |(n, (reading, unit)): (usize, (Reading, &str))| {
             let mut out = Vec::new();
-            let first = (n == 0).then_some(("greenhouse", EPOCH));
-            senml(first, Seq(n as u64 + 1), &reading, unit, &mut out);
+            let historical = n == 1;
+            let first = First { gateway: "greenhouse", epoch: EPOCH, historical };
+            senml((n < 2).then_some(&first), Seq(n as u64 + 1), &reading, unit, &mut out);
             out
         };
         let lines: Vec<_> = values().into_iter().enumerate().map(one).collect();
@@ -264,7 +278,7 @@ mod tests {
             &lines,
             &expect![[r#"
             {"bn":"greenhouse/","epoch":"9f2c44e01a7b3d58","n":"weather/temperature","t":1795508403.123456,"v":21.5,"u":"Cel","seq":1}
-            {"n":"weather/count","t":1795508403.123456,"v":3.0,"seq":2}
+            {"bn":"greenhouse/","epoch":"9f2c44e01a7b3d58","historical":true,"n":"weather/count","t":1795508403.123456,"v":3.0,"seq":2}
             {"n":"panel/door","t":1795508403.123456,"vb":true,"seq":3}
             {"n":"gps/a","t":1795508403.123456,"vs":"a \"b\"\n\u0001é","seq":4}
             {"n":"meter/e","t":1795508403.123456,"v":-1e-9,"u":"kWh","seq":5,"quality":"uncertain","reason":"device in doubt"}

@@ -4,8 +4,16 @@
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 
+use crate::codec::{Lasting, Refusal};
+
 /// Another client of the same id has come (MQTT 5).
 pub(crate) const TAKEN_OVER: u8 = 0x8E;
+
+/// DISCONNECT for a reason that has nothing to do with what was published:
+/// busy, shutting down, keep-alive, taken over, rate, quota, administrator,
+/// another server, connection rate, connection time.
+pub(crate) const OF_THE_BROKER: [u8; 11] =
+    [0x89, 0x8B, 0x8D, TAKEN_OVER, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F, 0xA0];
 
 /// MQTT 3.1.1, 3.2.2.3.
 pub(crate) fn connack_v4(code: v4::ConnectReturnCode) -> Option<&'static str> {
@@ -48,19 +56,19 @@ pub(crate) fn connack_v5(code: v5::ConnectReturnCode) -> Option<String> {
 }
 
 /// MQTT 5, 3.4.2.1. `NoMatchingSubscribers` is a success.
-pub(crate) fn puback(reason: v5::PubAckReason) -> Option<String> {
+pub(crate) fn puback(reason: v5::PubAckReason) -> Option<Refusal> {
     use v5::PubAckReason as Reason;
-    let words = match reason {
+    let (words, lasting) = match reason {
         Reason::Success | Reason::NoMatchingSubscribers => return None,
-        Reason::UnspecifiedError => "unspecified error",
-        Reason::ImplementationSpecificError => "implementation specific error",
-        Reason::NotAuthorized => "not authorized to publish there",
-        Reason::TopicNameInvalid => "topic name invalid: check `topic_prefix`",
-        Reason::PacketIdentifierInUse => "packet identifier in use",
-        Reason::QuotaExceeded => "quota exceeded",
-        Reason::PayloadFormatInvalid => "payload format invalid",
+        Reason::UnspecifiedError => ("unspecified error", Lasting::Perhaps),
+        Reason::ImplementationSpecificError => ("implementation specific error", Lasting::Perhaps),
+        Reason::NotAuthorized => ("not authorized to publish there", Lasting::Yes),
+        Reason::TopicNameInvalid => ("topic name invalid: check `topic_prefix`", Lasting::Yes),
+        Reason::PacketIdentifierInUse => ("packet identifier in use", Lasting::No),
+        Reason::QuotaExceeded => ("quota exceeded", Lasting::No),
+        Reason::PayloadFormatInvalid => ("payload format invalid", Lasting::Yes),
     };
-    Some(words.to_owned())
+    Some(Refusal { words: words.to_owned(), lasting })
 }
 
 /// MQTT 5, 3.14.2.1.

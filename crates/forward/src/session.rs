@@ -9,17 +9,23 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use reading::Seq;
 use tokio::time::Instant;
 
 use crate::Version;
-use crate::codec::{Codec, Connack, Hello, Incoming};
+use crate::codec::{Codec, Connack, Delivery, Hello, Incoming, Lasting, Refusal};
 use crate::lost::Lost;
-use crate::window::{Known, Progress, Window};
+use crate::window::{Known, Lane, Part, Progress, Span, Window};
 
 /// A gap must fit with the longest prefix and names: it is told in place of a
 /// reading that doesn't.
 const PACKET_MIN: u32 = 1024;
+/// SUBSCRIBE goes out first of all, and is answered long before publishes have
+/// used up the identifiers below.
+const SUBSCRIBE_ID: u16 = u16::MAX;
+/// What has been delivered to us and not been looked at: what comes beyond is
+/// acknowledged and let fall. A broker that keeps to CONNECT's Receive Maximum
+/// sends no more at a time.
+const DELIVERIES_MAX: usize = 64;
 
 /// How a session begins.
 #[derive(Clone, Debug)]
@@ -55,6 +61,8 @@ pub(crate) struct Session {
     heard: Instant,
     /// What the broker refused that carries no reading: told, not fatal.
     complaint: Option<String>,
+    /// What was published to us.
+    deliveries: Vec<Delivery>,
 }
 
 impl Session {
@@ -74,6 +82,7 @@ impl Session {
             pinged: None,
             heard: now,
             complaint: None,
+            deliveries: Vec::new(),
         }
     }
 
@@ -90,10 +99,17 @@ impl Session {
         loop {
             match self.codec.decode(received) {
                 Ok(Some(packet)) => self.packet(packet, now, progress, out)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => return self.all_refused(),
                 Err(error) if self.is_open() => return Err(error.into()),
                 Err(_) => return Err(Lost::NotMqtt),
             }
+        }
+    }
+
+    fn all_refused(&self) -> Result<(), Lost> {
+        match self.window.refused_all() {
+            Some(words) => Err(Lost::PublishRefused { words: words.to_owned(), suspicious: true }),
+            None => Ok(()),
         }
     }
 
@@ -118,25 +134,58 @@ impl Session {
                 // Doubled or invented ones are the broker's affair.
                 let _: Known = self.window.acknowledge(id, now, progress);
             }
-            Incoming::Puback { id, refused: Some(reason) } => match self.window.through(id) {
-                Some(Some(_)) => return Err(Lost::PublishRefused(reason)),
-                Some(None) => {
-                    self.complaint = Some(format!("the broker refuses status or info: {reason}"));
-                    let _: Known = self.window.acknowledge(id, now, progress);
-                }
-                None => (),
-            },
-            // From a subscription of long ago: answered, so that it ends.
-            Incoming::Publish { id, qos: 1 } => self.codec.puback(id, out),
-            Incoming::Publish { id, qos: 2 } => self.codec.pubrec(id, out),
+            Incoming::Puback { id, refused: Some(refusal) } => {
+                self.refused(id, refusal, now, progress)?;
+            }
+            Incoming::Suback { refused: true } => {
+                self.complaint = Some("the broker refuses the subscription to commands".into());
+            }
+            // Answered also when nobody asked for it, so that it ends.
+            Incoming::Publish { id, qos: 1, delivery } => {
+                self.codec.puback(id, out);
+                self.deliver(delivery);
+            }
+            Incoming::Publish { qos: 0, delivery, .. } => self.deliver(delivery),
+            Incoming::Publish { id, .. } => self.codec.pubrec(id, out),
             Incoming::Pubrel { id } => self.codec.pubcomp(id, out),
             Incoming::Pong => self.pinged = None,
-            Incoming::Disconnect { reason, taken_over } => {
-                return Err(Lost::Disconnected { reason, taken_over });
+            Incoming::Disconnect { reason, code } => {
+                return Err(Lost::Disconnected { reason, code });
             }
-            Incoming::Publish { .. } | Incoming::Other => (),
+            Incoming::Suback { .. } | Incoming::Other => (),
         }
         Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        id: u16,
+        refusal: Refusal,
+        now: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), Lost> {
+        let Refusal { words, lasting } = refusal;
+        match (self.window.is_of_the_log(id), lasting) {
+            (None, _) => (),
+            (Some(false), _) => {
+                self.complaint = Some(format!("the broker refuses what isn't a reading: {words}"));
+                let _: Known = self.window.acknowledge(id, now, progress);
+            }
+            (Some(true), Lasting::Yes) => {
+                let _: Known = self.window.refuse(id, words, now, progress);
+            }
+            (Some(true), lasting) => {
+                let suspicious = lasting == Lasting::Perhaps;
+                return Err(Lost::PublishRefused { words, suspicious });
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        if self.deliveries.len() < DELIVERIES_MAX {
+            self.deliveries.push(delivery);
+        }
     }
 
     fn admitted(&mut self, ack: Connack) -> Result<(), Lost> {
@@ -177,6 +226,27 @@ impl Session {
         if self.is_open() { self.window.room() } else { 0 }
     }
 
+    /// The same for a backlog, which leaves a part to what is fresh.
+    pub(crate) fn room_for_backlog(&self) -> usize {
+        if self.is_open() { self.window.room_for_backlog() } else { 0 }
+    }
+
+    /// From now on each message waits for the answer to the one before, or no
+    /// longer.
+    pub(crate) fn one_by_one(&mut self, yes: bool) {
+        self.window.one_by_one(yes);
+    }
+
+    /// What of the lane of the log isn't acknowledged, and in how many messages.
+    pub(crate) fn unsettled(&self) -> Option<(Span, usize)> {
+        self.window.unsettled()
+    }
+
+    /// Whether something of a lane is in flight.
+    pub(crate) fn has(&self, lane: Lane) -> bool {
+        self.window.has(lane)
+    }
+
     /// Whether everything published is acknowledged.
     pub(crate) fn is_idle(&self) -> bool {
         self.window.is_empty()
@@ -188,23 +258,35 @@ impl Session {
     }
 
     /// The largest payload that fits a packet to a topic of so many bytes.
-    pub(crate) fn payload_max(&self, topic: usize) -> usize {
+    pub(crate) fn payload_max(&self, topic: usize, properties: &[u8]) -> usize {
         // Its size with the longest length is never too small by more than 3.
-        self.max_packet.saturating_sub(self.codec.publish_size(topic, 0) + 3)
+        self.max_packet.saturating_sub(self.codec.publish_size(topic, properties, 0) + 3)
     }
 
     /// Publishes at QoS 1; there must be room, and the payload must fit.
     pub(crate) fn publish(&mut self, message: &Message<'_>, now: Instant, out: &mut BytesMut) {
         let retain = message.retain && self.open.as_ref().is_some_and(|ack| ack.retain);
-        let id = self.window.push(message.through, message.readings, now);
-        self.codec.publish(message.topic, id, retain, message.payload, out);
+        let id = self.window.push(message.part, message.readings, now);
+        let Message { topic, properties, payload, .. } = message;
+        self.codec.publish(topic, id, retain, properties, payload, out);
         self.wrote = now;
     }
 
-    /// The cursor may pass this with the last message in flight; `false` when
-    /// nothing is in flight, so that it may pass at once.
-    pub(crate) fn extend(&mut self, through: Seq) -> bool {
-        self.window.extend(through)
+    /// Asks for what is published to a filter.
+    pub(crate) fn subscribe(&mut self, filter: &str, now: Instant, out: &mut BytesMut) {
+        self.codec.subscribe(SUBSCRIBE_ID, filter, out);
+        self.wrote = now;
+    }
+
+    /// What has been published to us.
+    pub(crate) fn deliveries(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+
+    /// Nothing of this is to be sent: it is settled with the last message of the
+    /// lane in flight; `false` when none is, so that it is settled at once.
+    pub(crate) fn extend(&mut self, lane: Lane, span: Span) -> bool {
+        self.window.extend(lane, span)
     }
 
     /// Pings when it is time to, and tells what is overdue.
@@ -251,13 +333,15 @@ impl Session {
 }
 
 /// One publish.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Message<'a> {
     pub(crate) topic: &'a str,
+    /// MQTT 5's, encoded; MQTT 3.1.1 has none.
+    pub(crate) properties: &'a [u8],
     pub(crate) payload: &'a [u8],
     pub(crate) retain: bool,
-    /// The cursor moves here once it is acknowledged.
-    pub(crate) through: Option<Seq>,
+    /// What of the log it carries: settled once it is acknowledged.
+    pub(crate) part: Option<Part>,
     /// Readings in it.
     pub(crate) readings: u64,
 }
@@ -265,6 +349,7 @@ pub(crate) struct Message<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use reading::Seq;
 
     use super::*;
     use crate::codec::written;
@@ -302,13 +387,10 @@ mod tests {
 
     fn publish(session: &mut Session, seq: u64, now: Instant) -> BytesMut {
         let mut out = BytesMut::new();
-        let message = Message {
-            topic: "t",
-            payload: b"{}",
-            retain: false,
-            through: Some(Seq(seq)),
-            readings: 1,
-        };
+        let span = Span { after: Seq(seq - 1), through: Seq(seq) };
+        let part = Some(Part { lane: Lane::Log, span });
+        let message =
+            Message { topic: "t", payload: b"{}", part, readings: 1, ..Message::default() };
         session.publish(&message, now, &mut out);
         out
     }
@@ -330,9 +412,9 @@ mod tests {
         let (result, session, now) = answered(Version::V5, &answer);
         assert_eq!((result, session.room(), session.resumed()), (Ok(()), 3, true));
         assert_eq!(session.deadline(), now + Duration::from_secs(7));
-        let largest = session.payload_max(10);
+        let largest = session.payload_max(10, &[]);
         assert!((1_970..2_000).contains(&largest), "{largest}");
-        assert!(Codec(Version::V5).publish_size(10, largest) <= 2_000);
+        assert!(Codec(Version::V5).publish_size(10, &[], largest) <= 2_000);
     }
 
     #[test]
@@ -360,15 +442,16 @@ mod tests {
         let mut bytes = BytesMut::from(&[0x40, 2, 0, u8::try_from(id).unwrap(), 0xFF, 0][..]);
         let lost = session.receive(&mut bytes, now, &mut progress, &mut BytesMut::new());
         assert!(matches!(lost, Err(Lost::Malformed(_))), "{lost:?}");
-        assert_eq!(progress, Progress { through: Some(Seq(41)), readings: 1 });
+        assert_eq!((progress.through, progress.readings), (Some(Seq(41)), 1));
     }
 
     #[test]
     fn what_the_cursor_may_pass_goes_with_the_last_message() {
         let (mut session, now) = open();
-        assert!(!session.extend(Seq(9)), "nothing is in flight");
+        let span = |after, through| Span { after: Seq(after), through: Seq(through) };
+        assert!(!session.extend(Lane::Log, span(0, 9)), "nothing is in flight");
         publish(&mut session, 10, now);
-        assert!(session.extend(Seq(500)));
+        assert!(session.extend(Lane::Log, span(10, 500)));
         let (progress, _) = receive(&mut session, &[0x40, 2, 0, 1]).unwrap();
         assert_eq!(progress.through, Some(Seq(500)));
     }
@@ -475,17 +558,35 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_status_is_a_complaint_and_a_refused_reading_an_end() {
+    fn a_refused_status_is_a_complaint_and_a_refused_reading_depends_on_the_code() {
         let (result, mut session, now) = answered(Version::V5, &[0x20, 3, 0, 0, 0]);
         assert_eq!(result, Ok(()));
-        let status =
-            Message { topic: "s", payload: b"online", retain: true, through: None, readings: 0 };
+        let status = Message { topic: "s", payload: b"online", retain: true, ..Message::default() };
         session.publish(&status, now, &mut BytesMut::new());
         assert!(receive(&mut session, &[0x40, 3, 0, 1, 0x87]).is_ok());
         assert!(session.complaint().is_some_and(|words| words.contains("not authorized")));
         assert_eq!((session.complaint(), session.is_idle()), (None, true));
         publish(&mut session, 1, now);
-        let lost = receive(&mut session, &[0x40, 3, 0, 2, 0x97]);
-        assert_eq!(lost, Err(Lost::PublishRefused("quota exceeded".into())));
+        publish(&mut session, 2, now);
+        // Of two, one is refused for good and one taken: the broker is well.
+        let (progress, _) = receive(&mut session, &[0x40, 3, 0, 2, 0x99]).unwrap();
+        assert_eq!(progress, Progress::default());
+        let (progress, _) = receive(&mut session, &[0x40, 2, 0, 3]).unwrap();
+        assert_eq!((progress.through, progress.readings), (Some(Seq(2)), 1));
+        assert_eq!(progress.refused[0].1, "payload format invalid");
+        publish(&mut session, 3, now);
+        let lost = receive(&mut session, &[0x40, 3, 0, 4, 0x97]);
+        let words = "quota exceeded".to_owned();
+        assert_eq!(lost, Err(Lost::PublishRefused { words, suspicious: false }));
+    }
+
+    #[test]
+    fn a_broker_that_refuses_all_it_gets_loses_the_session_and_no_reading() {
+        let (_, mut session, now) = answered(Version::V5, &[0x20, 3, 0, 0, 0]);
+        publish(&mut session, 1, now);
+        let lost = receive(&mut session, &[0x40, 3, 0, 1, 0x87]);
+        let words = "not authorized to publish there".to_owned();
+        assert_eq!(lost, Err(Lost::PublishRefused { words, suspicious: true }));
+        assert_eq!(session.unsettled(), Some((Span { after: Seq(0), through: Seq(1) }, 1)));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forward::State;
 use forward::handshake::Accept;
+use reading::Datum;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{self, Instant};
@@ -61,11 +62,151 @@ async fn a_refused_reading_stays_owed() {
     rig.stop().await;
 }
 
+/// The broker closes on a certain reading: that one is given up, the others
+/// arrive, and the gap says so.
+#[tokio::test]
+async fn a_message_that_breaks_the_connection_is_quarantined_and_the_rest_flows() {
+    for (version, format) in [(5, "json"), (4, "json"), (5, "senml")] {
+        let server = Server::start().await;
+        server.handle.bend(|bent| bent.close_on = Some("poison".to_owned()));
+        let mut inbox = server.listen();
+        let text = format!("version = {version}\nformat = \"{format}\"\ninflight = 20");
+        let mut rig = Rig::start(&server.url, &text).await;
+        rig.is(State::Online).await;
+        let before = rig.read(50).await;
+        let poison = [Datum::from("poison")].into_iter();
+        let poison = rig.read_values("weather/note", poison).await;
+        let last = rig.read(50).await;
+        let begun = Instant::now();
+        let seqs = inbox.seqs_until(last).await;
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        let rest: Vec<u64> = (before - 49..=last).filter(|seq| *seq != poison).collect();
+        assert_eq!(first_occurrences(&seqs), rest);
+        rig.is_settled(100, 1).await;
+        let told = rig.tell_losses().await;
+        assert_eq!((told.len(), told[0].count, &*told[0].reason), (1, 1, "refused by the broker"));
+        let gap = inbox.next_on("/gaps").await;
+        assert!(gap.contains("\"channel\":\"weather/note\",\"reason\":\"refused by"), "{gap}");
+        rig.stop().await;
+    }
+}
+
+/// MQTT 5 has codes for what will never be taken: no connection breaks.
+#[tokio::test]
+async fn what_the_broker_refuses_for_good_is_dropped_at_once_and_told() {
+    for code in [0x87, 0x90, 0x99] {
+        let server = Server::start().await;
+        server.handle.bend(|bent| bent.refuse_on = Some(("poison".to_owned(), code)));
+        let mut inbox = server.listen();
+        let mut rig = Rig::start(&server.url, "").await;
+        rig.is(State::Online).await;
+        rig.read(5).await;
+        rig.read_values("weather/note", std::iter::repeat_n(Datum::from("poison"), 3)).await;
+        let last = rig.read(5).await;
+        let seqs = inbox.seqs_until(last).await;
+        assert_eq!(seqs.len(), 10, "none twice");
+        rig.is_settled(10, 3).await;
+        assert_eq!(rig.tell_losses().await[0].count, 3);
+        let gap = inbox.next_on("/gaps").await;
+        assert!(gap.contains("\"count\":3") && gap.contains("refused by the broker"), "{gap}");
+        rig.stop().await;
+    }
+}
+
+/// A broker whose settings are wrong refuses everything: little is given up,
+/// and it all flows once they are mended.
+#[tokio::test]
+async fn a_broker_that_refuses_everything_gets_everything_later() {
+    let server = Server::start().await;
+    let mut inbox = server.listen();
+    let mut rig = Rig::start(&server.url, "").await;
+    rig.is(State::Online).await;
+    server.handle.bend(|bent| bent.puback_reason = Some(0x87));
+    let last = rig.read(200).await;
+    rig.fails_with("not authorized to publish there").await;
+    time::sleep(Duration::from_secs(2)).await;
+    let dropped = rig.ledger().dropped;
+    assert!(dropped <= 10 && rig.ledger().acknowledged == 0, "{:?}", rig.ledger());
+    server.handle.bend(|bent| bent.puback_reason = None);
+    inbox.seqs_until(last).await;
+    let dropped = rig.ledger().dropped;
+    rig.is_settled(200 - dropped, dropped).await;
+    rig.stop().await;
+}
+
+/// An acknowledgement that is lost for one message holds the cursor there; the
+/// next connection sends it again.
+#[tokio::test]
+async fn a_lost_acknowledgement_is_noticed_and_the_reading_sent_again() {
+    let server = Server::start().await;
+    server.handle.bend(|bent| bent.lose_puback_on = Some("lost".to_owned()));
+    let mut inbox = server.listen();
+    let mut rig = Rig::start(&server.url, "ack_timeout = \"500ms\"").await;
+    rig.is(State::Online).await;
+    rig.read(5).await;
+    let lost = rig.read_values("weather/note", ["lost".into()].into_iter()).await;
+    let last = rig.read(5).await;
+    rig.fails_with("acknowledged nothing for 500ms").await;
+    assert_eq!(rig.ledger().acknowledged, 5, "up to the hole");
+    server.handle.bend(|bent| bent.lose_puback_on = None);
+    let mut seqs = inbox.seqs_until(last).await;
+    seqs.extend(inbox.seqs_until(last).await);
+    assert_eq!(seqs.iter().filter(|seq| **seq == lost).count(), 2);
+    rig.is_acknowledged(11).await;
+    rig.stop().await;
+}
+
+/// Whether the broker remembers the session or has lost it: nothing is missing,
+/// because nothing of a session is relied on.
+#[tokio::test]
+async fn a_session_that_is_lost_or_claimed_loses_nothing() {
+    for version in [4, 5] {
+        let server = Server::start().await;
+        let mut inbox = server.listen();
+        let mut rig = Rig::start(&server.url, &format!("version = {version}")).await;
+        let mut last = 0;
+        for claim in [true, false, true] {
+            server.handle.bend(|bent| bent.claim_session = claim);
+            last = rig.read(500).await;
+            server.handle.cut();
+        }
+        let seqs = inbox.seqs_until(last).await;
+        assert_eq!(first_occurrences(&seqs), (last - 1_499..=last).collect::<Vec<_>>());
+        rig.is_acknowledged(1_500).await;
+        rig.stop().await;
+    }
+}
+
+/// MQTT 3.1.1 has no word for a take-over: a guess, and no fight.
+#[tokio::test]
+async fn a_silent_take_over_is_guessed() {
+    let server = Server::start().await;
+    let mut rig = Rig::start(&server.url, "version = 4\nclient_id = \"twin\"").await;
+    for _ in 0..3 {
+        rig.is(State::Online).await;
+        server.handle.cut();
+        rig.is(State::Offline).await;
+    }
+    rig.fails_with("does another client have the id twin?").await;
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn a_refused_connection_says_why() {
     for (version, code, words) in [
         (4, 5, "not authorized"),
         (4, 1, "set `version = 5`"),
+        (4, 2, "set another `client_id`"),
+        (4, 3, "isn't available now"),
+        (4, 4, "user name or the password"),
+        (5, 0x84, "set `version = 4`"),
+        (5, 0x85, "set another `client_id`"),
+        (5, 0x87, "not authorized: check `username`"),
+        (5, 0x89, "it is busy"),
+        (5, 0x8A, "this client is banned"),
+        (5, 0x90, "check `topic_prefix`"),
+        (5, 0x97, "a quota is used up"),
+        (5, 0x9C, "another server"),
         (5, 0x86, "user name or the password"),
         (5, 0x88, "isn't available now"),
         (5, 0x9F, "too many connections"),

@@ -22,6 +22,12 @@ pub struct Behaviour {
     pub double_pubacks: bool,
     /// Acknowledge with this reason (MQTT 5) and deliver nothing.
     pub puback_reason: Option<u8>,
+    /// The same for publishes whose payload holds this text alone.
+    pub refuse_on: Option<(String, u8)>,
+    /// Never acknowledge a publish whose payload holds this text.
+    pub lose_puback_on: Option<String>,
+    /// Say in CONNACK that an earlier session is resumed, which it never is.
+    pub claim_session: bool,
     /// Close without a word after so many publishes on a connection.
     pub close_after: Option<u64>,
     /// Close without a word on a publish whose payload holds this text.

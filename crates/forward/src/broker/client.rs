@@ -42,7 +42,7 @@ struct Client {
     /// Publishes on this connection.
     published: u64,
     /// To be acknowledged once what came together has been looked at.
-    acknowledgements: Vec<u16>,
+    acknowledgements: Vec<(u16, Option<u8>)>,
     /// Never to be acknowledged.
     withheld: usize,
     /// Bytes of the packet looked at.
@@ -235,8 +235,8 @@ impl Client {
         if bent.reverse_pubacks {
             acknowledgements.reverse();
         }
-        for id in acknowledgements {
-            let reason = bent.puback_reason.filter(|_| self.version == Version::V5);
+        for (id, reason) in acknowledgements {
+            let reason = reason.filter(|_| self.version == Version::V5);
             packet::answer(0x40, id, reason, &mut self.out);
             if bent.double_pubacks {
                 packet::answer(0x40, id, None, &mut self.out);
@@ -294,20 +294,23 @@ impl Client {
         if bent.receive_maximum.is_some_and(|most| unanswered > usize::from(most)) {
             return Err(End::Broken("more unacknowledged than allowed".into()));
         }
-        let poison = |text: &String| {
+        let holds = |text: &String| {
             !text.is_empty() && message.payload.windows(text.len()).any(|w| w == text.as_bytes())
         };
         self.published += 1;
         if bent.close_after.is_some_and(|most| self.published > most)
-            || bent.close_on.as_ref().is_some_and(poison)
+            || bent.close_on.as_ref().is_some_and(holds)
         {
             return Err(End::Broken("bent to close".into()));
         }
-        let refused = message.qos == 1 && bent.puback_reason.is_some_and(|reason| reason >= 0x80);
+        let one = bent.refuse_on.as_ref().filter(|(text, _)| holds(text)).map(|(_, code)| *code);
+        let reason = one.or(bent.puback_reason);
+        let refused = message.qos == 1 && reason.is_some_and(|reason| reason >= 0x80);
+        let lost = bent.withhold_pubacks || bent.lose_puback_on.as_ref().is_some_and(holds);
         let mut again = false;
         match message.qos {
-            1 if bent.withhold_pubacks => self.withheld += 1,
-            1 => self.acknowledgements.push(id),
+            1 if lost => self.withheld += 1,
+            1 => self.acknowledgements.push((id, reason)),
             2 => {
                 again = !self.half_done.insert(id);
                 if self.half_done.len() > HALF_DONE_MAX {

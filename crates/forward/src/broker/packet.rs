@@ -206,7 +206,10 @@ pub(crate) fn connack(
 ) {
     match version {
         // Codes of MQTT 5 become "server unavailable" for a client of 3.1.1.
-        Version::V4 => out.put_slice(&[0x20, 2, 0, if code < 0x80 { code } else { 3 }]),
+        Version::V4 => {
+            let present = u8::from(code == 0 && bent.claim_session);
+            out.put_slice(&[0x20, 2, present, if code < 0x80 { code } else { 3 }]);
+        }
         Version::V5 if code != 0 => {
             // And the other way round.
             let code = [0, 0x84, 0x85, 0x88, 0x86, 0x87].get(usize::from(code)).unwrap_or(&code);
@@ -223,7 +226,7 @@ pub(crate) fn connack(
                 ..empty()
             };
             let ack = v5::ConnAck {
-                session_present: false,
+                session_present: bent.claim_session,
                 code: v5::ConnectReturnCode::Success,
                 properties: Some(properties),
             };

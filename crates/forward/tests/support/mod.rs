@@ -6,7 +6,7 @@ use std::time::Duration;
 use forward::broker::{Broker, Handle, Message};
 use forward::{Config, Forwarder, Gateway, Link, State};
 use reading::{
-    Body, Channel, ChannelSpec, Datum, Kind, Reading, Record, Seq, Timestamp, Unit, Value,
+    Body, Channel, ChannelSpec, Datum, Gap, Kind, Reading, Record, Seq, Timestamp, Unit, Value,
 };
 use serde_json::Value as Json;
 use store::{Appender, Cursor, Store, Subscription};
@@ -118,6 +118,15 @@ pub(crate) struct Rig {
 impl Rig {
     /// `text` is the `[forward.cloud]` section, with `URL` for the broker's.
     pub(crate) async fn start(url: &str, text: &str) -> Rig {
+        Rig::with(url, text, |forwarder| forwarder).await
+    }
+
+    /// The same with a forwarder that is changed before it runs.
+    pub(crate) async fn with(
+        url: &str,
+        text: &str,
+        change: impl FnOnce(Forwarder) -> Forwarder,
+    ) -> Rig {
         let text = format!("url = \"{url}\"\n{text}");
         let config: Config = toml::from_str(&text).expect("a configuration");
         assert_eq!(config.check(), Ok(()));
@@ -133,7 +142,7 @@ impl Rig {
         let (forwarder, link) = Forwarder::new("cloud".into(), config, gateway, cursor);
         let (mut forwarding, mut writing) = (JoinSet::new(), JoinSet::new());
         writing.spawn(async move { writer.run().await.expect("a writer that never fails") });
-        forwarding.spawn(forwarder.run(stop.clone()));
+        forwarding.spawn(change(forwarder).run(stop.clone()));
         Rig { store, link, appender, forwarding, writing, stop, _folder: folder }
     }
 
@@ -148,9 +157,17 @@ impl Rig {
         channel: &str,
         values: impl Iterator<Item = Datum>,
     ) -> u64 {
+        self.read_at(Timestamp::now(), channel, values).await
+    }
+
+    pub(crate) async fn read_at(
+        &mut self,
+        at: Timestamp,
+        channel: &str,
+        values: impl Iterator<Item = Datum>,
+    ) -> u64 {
         let (first, epoch) = (self.appender.next().0, self.appender.epoch());
         let channel: Channel = channel.parse().expect("a channel");
-        let at = Timestamp::now();
         let record = |(n, datum): (usize, Datum)| Record {
             epoch,
             seq: Seq(first + n as u64),
@@ -165,6 +182,50 @@ impl Rig {
             self.appender.append(batch.to_vec()).await.expect("room");
         }
         self.appender.next().0 - 1
+    }
+
+    /// Numbers and stores what was lost, as the intake does; returns it.
+    pub(crate) async fn tell_losses(&mut self) -> Vec<Gap> {
+        let wait = async {
+            loop {
+                let losses = self.appender.losses();
+                if !losses.is_empty() {
+                    return losses;
+                }
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let losses = time::timeout(PATIENCE, wait).await.expect("losses in time");
+        let (first, epoch) = (self.appender.next().0, self.appender.epoch());
+        let record = |(n, gap): (usize, &Gap)| Record {
+            epoch,
+            seq: Seq(first + n as u64),
+            body: Body::Gap(gap.clone()),
+        };
+        let records = losses.iter().enumerate().map(record).collect();
+        self.appender.append(records).await.expect("room");
+        losses
+    }
+
+    /// Waits until nothing is pending, with so many given up.
+    pub(crate) async fn is_settled(&self, acknowledged: u64, dropped: u64) {
+        let all = async {
+            loop {
+                let ledger = self.ledger();
+                assert_eq!(
+                    ledger.stored,
+                    ledger.acknowledged + ledger.pending + ledger.dropped,
+                    "the ledger balances"
+                );
+                if (ledger.acknowledged, ledger.dropped) == (acknowledged, dropped) {
+                    return assert_eq!(ledger.pending, 0, "{ledger:?}");
+                }
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if time::timeout(PATIENCE, all).await.is_err() {
+            panic!("not settled: {:?} {:?}", self.ledger(), *self.link.borrow());
+        }
     }
 
     pub(crate) async fn is(&mut self, state: State) -> Link {
@@ -184,23 +245,7 @@ impl Rig {
 
     /// Waits until nothing is pending.
     pub(crate) async fn is_acknowledged(&self, stored: u64) {
-        let all = async {
-            loop {
-                let ledger = self.ledger();
-                assert_eq!(
-                    ledger.stored,
-                    ledger.acknowledged + ledger.pending + ledger.dropped,
-                    "the ledger balances"
-                );
-                if ledger.acknowledged == stored && ledger.pending == 0 {
-                    return;
-                }
-                time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if time::timeout(PATIENCE, all).await.is_err() {
-            panic!("not acknowledged: {:?} {:?}", self.ledger(), *self.link.borrow());
-        }
+        self.is_settled(stored, 0).await;
     }
 
     pub(crate) fn ledger(&self) -> store::ForwarderLedger {
@@ -247,5 +292,7 @@ fn channels() -> Vec<ChannelSpec> {
         spec("weather/temperature", Kind::Number, "Cel"),
         spec("weather/note", Kind::Text, ""),
         spec("panel/door", Kind::Boolean, ""),
+        ChannelSpec { output: true, ..spec("panel/pump", Kind::Boolean, "") },
+        ChannelSpec { output: true, ..spec("panel/level", Kind::Number, "%") },
     ]
 }
