@@ -3,13 +3,13 @@
 # serial port and no kernel of its own: for those there is vm.sh. Needs root.
 #   container.sh build          a Debian trixie by mmdebstrap (half a minute, kept)
 #   container.sh fresh          a fresh copy of it
-#   container.sh start          boots it, with a network of its own: guest 10.77.0.2, host 10.77.0.1
+#   container.sh start [read-only]   boots it, with a network of its own: guest 10.77.0.2, host 10.77.0.1
 #   container.sh run CMD...     runs a command in it
 #   container.sh put FILE... DIR
 #   container.sh stop | kill    in good order | as a power cut does
 set -euo pipefail
 base=$(realpath -m "${APPLIANCE:-$(dirname "$0")/../../target/appliance/container}") root=$base/root name=${NAME:-tidemill}
-packages=systemd-sysv,udev,dbus,iproute2,ca-certificates,curl,procps,sqlite3,python3-minimal,e2fsprogs
+packages=systemd-sysv,udev,dbus,iproute2,ca-certificates,curl,procps,sqlite3,python3,e2fsprogs
 here=$(realpath "$0")
 
 case ${1:-help} in
@@ -41,6 +41,10 @@ start)
     cgroup=/sys/fs/cgroup/unified
     [ -e $cgroup/cgroup.procs ] || cgroup=/sys/fs/cgroup
     mkdir -p "$cgroup/$name"
+    read_only=:
+    # As a card that is never written to: what must change is on mounts of their own.
+    [ "${2:-}" != read-only ] || read_only="for d in /var/lib/tidemill /var/log /var/tmp; do mount --bind \$d \$d; done
+mount -t tmpfs tmpfs /var/lib/systemd; mount -o remount,bind,ro /"
     # Device nodes of its own: of a bind mount tmpfiles would change the host's.
     cat >"$base/init.sh" <<I
 set -e
@@ -58,6 +62,8 @@ ln -s pts/ptmx dev/ptmx; mount -t tmpfs tmpfs dev/shm
 ln -s /proc/self/fd dev/fd; ln -s /proc/self/fd/0 dev/stdin; ln -s /proc/self/fd/1 dev/stdout
 ln -s /proc/self/fd/2 dev/stderr; ip link set lo up
 mkdir -p .old; pivot_root . .old; umount -l /.old
+$read_only
+mount --make-rshared /  # systemd leaves that to whoever makes the container; credentials need it
 exec env -i container=lab PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --log-target=journal'
 I
     setsid bash "$base/init.sh" </dev/null >"$base/init.log" 2>&1 &

@@ -5,7 +5,9 @@
 
 mod appliance;
 mod check;
+mod cross;
 mod licence;
+mod outside;
 mod package;
 mod setup;
 mod step;
@@ -24,6 +26,8 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      to the test runner (cargo nextest when it is there)
   bench [ARGUMENTS]  the figures of the README, on this machine
                      (`cargo xtask bench --help`)
+  conformance        the cases of the Autobahn test suite against the feed's code
+  attack             requests made of the API's description, of every kind
   package            the .deb (`cargo xtask package --help`)
   cross [TARGETS]    the binaries for ARM, checked and run under emulation
   container          the .deb in a Debian with systemd, at native speed
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
         "demo" => demo(&rest),
         "test" => check::all(&rest),
         "bench" => bench(&rest),
+        "attack" => outside::attack(&rest),
+        "conformance" => outside::conformance(&rest),
         "container" => appliance::container(&rest),
+        "cross" => cross::command(&rest),
         "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
         "help" | "--help" | "-h" => {

@@ -75,6 +75,14 @@ fn install(missing: &[&Need]) -> Result<()> {
         println!("xtask: {} is missing: {} (package {})", need.program, need.why, need.package);
     }
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    install_packages(&packages)
+}
+
+/// Installs packages that bring no program.
+///
+/// # Errors
+/// As [`need`].
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     let by_hand = format!("apt-get install {}", packages.join(" "));
     if !is_there("apt-get") {
         bail!("this is not a Debian: install by hand what `{by_hand}` would, then try again");
@@ -86,7 +94,7 @@ fn install(missing: &[&Need]) -> Result<()> {
     };
     step::run("package lists", apt(root_prefix, &["update", "-qq"]))?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    arguments.extend(packages);
+    arguments.extend_from_slice(packages);
     step::run("packages", apt(root_prefix, &arguments))
 }
 

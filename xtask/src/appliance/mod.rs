@@ -7,3 +7,4 @@ mod guest;
 mod trial;
 
 pub(crate) use container::command as container;
+pub(crate) use trial::Trial;

@@ -73,6 +73,8 @@ pub(crate) struct Arguments {
     pub(crate) board: Board,
     pub(crate) binary: Option<PathBuf>,
     pub(crate) lintian: bool,
+    /// Hardly compressed.
+    pub(crate) quick: bool,
     version: Option<String>,
 }
 
@@ -84,7 +86,12 @@ impl Arguments {
     pub(crate) fn native() -> Result<Arguments> {
         let board = BOARDS.iter().copied().find(|board| board.native());
         let board = board.context("no package for this kind of machine: name a --target")?;
-        Ok(Arguments { board, binary: None, lintian: true, version: None })
+        Ok(Arguments { board, binary: None, lintian: true, quick: false, version: None })
+    }
+
+    /// For a board whose binary is there.
+    pub(crate) fn of(board: Board) -> Arguments {
+        Arguments { board, binary: None, lintian: true, quick: false, version: None }
     }
 
     pub(crate) fn parse(arguments: &[String]) -> Result<Arguments> {
@@ -106,12 +113,18 @@ impl Arguments {
             native = Some(Arguments::native()?.board);
         }
         let board = board.or(native).context("a board")?;
-        Ok(Arguments { board, binary, lintian, version })
+        Ok(Arguments { board, binary, lintian, quick: false, version })
     }
 
     /// Another version than the workspace's.
     pub(crate) fn versioned(mut self, version: &str) -> Arguments {
         self.version = Some(version.to_owned());
+        self
+    }
+
+    /// For a trial, which doesn't wait for the best compression.
+    pub(crate) fn quickly(mut self) -> Arguments {
+        self.quick = true;
         self
     }
 
