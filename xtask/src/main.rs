@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         "conformance" => outside::conformance(&rest),
         "container" => appliance::container(&rest),
         "cross" => cross::command(&rest),
+        "vm" => appliance::vm(&rest),
         "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
         "help" | "--help" | "-h" => {

@@ -5,6 +5,8 @@ mod checks;
 mod container;
 mod guest;
 mod trial;
+mod vm;
 
 pub(crate) use container::command as container;
 pub(crate) use trial::Trial;
+pub(crate) use vm::command as vm;

@@ -56,6 +56,15 @@ impl Board {
         board.copied().with_context(|| format!("no package for {triple}; there is: {}", known()))
     }
 
+    /// The one that dpkg calls so.
+    ///
+    /// # Errors
+    /// When there is no package for it.
+    pub(crate) fn named(architecture: &str) -> Result<Board> {
+        let board = BOARDS.iter().find(|board| board.architecture == architecture);
+        board.copied().with_context(|| format!("no package for {architecture}"))
+    }
+
     /// Whether this machine can build and run it by itself.
     pub(crate) fn native(self) -> bool {
         self.triple.starts_with(std::env::consts::ARCH) && self.triple.ends_with("-gnu")
