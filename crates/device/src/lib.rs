@@ -22,6 +22,7 @@ mod line;
 mod runner;
 pub mod scan;
 pub mod settings;
+mod sysfs;
 mod usb;
 
 use async_trait::async_trait;

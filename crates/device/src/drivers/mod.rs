@@ -1,18 +1,24 @@
 //! Every driver there is. A new one is a file here and a line in [`DRIVERS`].
 
 mod gpio;
+mod hwmon;
+mod iio;
 mod serial;
 mod sim;
 mod system;
+mod w1;
 
 use crate::DriverKind;
 
 /// Every driver, by name.
 pub const DRIVERS: &[DriverKind] = &[
     DriverKind::of::<gpio::Gpio>(),
+    DriverKind::of::<hwmon::Hwmon>(),
+    DriverKind::of::<iio::Iio>(),
     DriverKind::of::<serial::Serial>(),
     DriverKind::of::<sim::Sim>(),
     DriverKind::of::<system::System>(),
+    DriverKind::of::<w1::OneWire>(),
 ];
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Scan {
 }
 
 /// The entries of a folder whose names begin so, `name2` before `name10`.
-fn entries(folder: &Path, start: &str) -> Vec<(String, PathBuf)> {
+pub(crate) fn entries(folder: &Path, start: &str) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<(String, PathBuf)> = entries
         .filter_map(|entry| {
@@ -69,7 +69,7 @@ fn entries(folder: &Path, start: &str) -> Vec<(String, PathBuf)> {
 }
 
 /// The text of a small file of sysfs, if there is one.
-fn attribute(folder: &Path, name: &str) -> Option<String> {
+pub(crate) fn attribute(folder: &Path, name: &str) -> Option<String> {
     let text = fs::read_to_string(folder.join(name)).ok()?;
     // The device tree ends its texts with a zero.
     let text = text.trim_matches(['\0', '\n', ' ']).to_owned();

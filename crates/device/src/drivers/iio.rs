@@ -1,0 +1,353 @@
+//! Chips for which the kernel has a driver of Linux Industrial I/O: DHT11 and
+//! DHT22, BME280, ADS1115 and hundreds more.
+//!
+//! The files and their units: the kernel's
+//! Documentation/ABI/testing/sysfs-bus-iio.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reading::Kind;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::ChannelSettings;
+use crate::kind::{Declared, Kinded, Pace};
+use crate::scan::entries;
+use crate::settings::Report;
+use crate::sysfs::{Chip, Item, Place, Worker};
+use crate::{Device, Driver, Failure};
+
+/// The driver.
+pub(crate) struct Iio;
+
+/// Its own keys of `[device.NAME]`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Which one: its name ("bme280"), its label, its place on its bus
+    /// ("1-0076") or its entry ("iio:device0"); by default the only one.
+    device: Option<String>,
+    /// Where /sys is.
+    #[serde(default = "root")]
+    root: PathBuf,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from("/")
+}
+
+/// A channel's own keys.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Quantity {
+    /// What to read, as the kernel calls it: "temp", "humidityrelative",
+    /// "voltage0"; the channel's own name by default.
+    source: Option<String>,
+}
+
+const PLACE: Place =
+    Place { folder: "sys/bus/iio/devices", start: "iio:device", key: "device", what: "IIO device" };
+
+/// The kernel's name of a quantity, what it is to people, the unit we give it
+/// in, and the factor from the kernel's to ours.
+type Quantified = (&'static str, &'static str, Option<&'static str>, f64);
+
+/// Of those that fit the longest counts.
+const QUANTITIES: &[Quantified] = &[
+    ("accel", "acceleration", Some("m/s2"), 1.0),
+    ("angl", "angle", Some("rad"), 1.0),
+    ("anglvel", "angular-velocity", Some("rad/s"), 1.0),
+    ("capacitance", "capacitance", Some("nF"), 1.0),
+    ("concentration", "concentration", Some("%"), 1.0),
+    // Air's are so small that nobody says them in percent.
+    ("concentration_co2", "co2", Some("ppm"), 1e4),
+    ("concentration_voc", "voc", Some("ppm"), 1e4),
+    ("count", "count", None, 1.0),
+    ("current", "current", Some("A"), 1e-3),
+    ("distance", "distance", Some("m"), 1.0),
+    ("electricalconductivity", "conductivity", Some("S/m"), 1.0),
+    ("energy", "energy", Some("J"), 1.0),
+    ("gravity", "gravity", Some("m/s2"), 1.0),
+    ("humidityrelative", "humidity", Some("%RH"), 1e-3),
+    ("illuminance", "illuminance", Some("lx"), 1.0),
+    ("incli", "inclination", Some("deg"), 1.0),
+    ("intensity", "intensity", None, 1.0),
+    ("magn", "magnetic-field", Some("G"), 1.0),
+    ("massconcentration", "mass-concentration", Some("ug/m3"), 1.0),
+    ("ph", "ph", Some("pH"), 1.0),
+    ("power", "power", Some("W"), 1e-3),
+    // The kernel's is kPa; forecasts have hPa.
+    ("pressure", "pressure", Some("hPa"), 10.0),
+    ("proximity", "proximity", None, 1.0),
+    ("resistance", "resistance", Some("Ohm"), 1.0),
+    ("rot", "rotation", Some("deg"), 1.0),
+    ("temp", "temperature", Some("Cel"), 1e-3),
+    ("uvindex", "uv-index", None, 1.0),
+    ("voltage", "voltage", Some("V"), 1e-3),
+];
+
+/// The quantity of a source and what stands behind it: its number, its axis.
+fn quantity(source: &str) -> Option<(&'static Quantified, &str)> {
+    let fits = QUANTITIES.iter().filter_map(|quantity| {
+        let rest = source.strip_prefix(quantity.0)?;
+        // "anglvel" is no "angl".
+        (!rest.starts_with(|c: char| c.is_ascii_lowercase())).then_some((quantity, rest))
+    });
+    fits.max_by_key(|(quantity, _)| quantity.0.len())
+}
+
+/// The kernel's name of what a channel reads.
+fn source(channel: &Declared<Quantity>) -> String {
+    let own = channel.own.source.clone();
+    own.unwrap_or_else(|| {
+        // A channel `humidity` is the kernel's `humidityrelative`.
+        let fits = QUANTITIES.iter().filter_map(|(kernel, name, ..)| {
+            let rest = channel.name.strip_prefix(name)?;
+            (!rest.starts_with(|c: char| c.is_ascii_lowercase())).then(|| format!("{kernel}{rest}"))
+        });
+        fits.max_by_key(String::len).unwrap_or_else(|| channel.name.clone())
+    })
+}
+
+/// What people call a source: `humidityrelative` is `humidity`.
+fn name(source: &str) -> String {
+    match quantity(source) {
+        Some(((_, name, ..), rest)) => format!("{name}{rest}"),
+        None => source.to_owned(),
+    }
+    .to_ascii_lowercase()
+}
+
+/// What a device measures.
+fn sources(path: &Path) -> Vec<String> {
+    let mut sources: Vec<String> = entries(path, "in_")
+        .into_iter()
+        .filter_map(|(file, _)| {
+            let source = file.strip_prefix("in_")?;
+            let source = source.strip_suffix("_input").or_else(|| source.strip_suffix("_raw"))?;
+            Some(source.to_owned())
+        })
+        // What the chip remembers of a channel is no channel.
+        .filter(|source| !source.ends_with("_mean") && !source.ends_with("_peak"))
+        .collect();
+    sources.sort();
+    sources.dedup();
+    sources
+}
+
+/// The files of a source: processed, or raw with scale and offset, which the
+/// channels of one quantity may share. `None` when there is neither.
+fn item(path: &Path, source: &str) -> Option<Item> {
+    let factor = quantity(source).map_or(1.0, |((.., factor), _)| *factor);
+    let input = path.join(format!("in_{source}_input"));
+    if input.exists() {
+        return Some(Item::Number { file: input, offset: None, scale: None, factor });
+    }
+    let raw = path.join(format!("in_{source}_raw"));
+    let without_number: String = source.chars().filter(|c| !c.is_ascii_digit()).collect();
+    let quantity = source.split(|c: char| c == '_' || c.is_ascii_digit()).next().unwrap_or(source);
+    let shared = |what: &str| {
+        let of = [source, &without_number, quantity];
+        let files = of.map(|of| path.join(format!("in_{of}_{what}")));
+        files.into_iter().chain([path.join(format!("in_{what}"))]).find(|file| file.exists())
+    };
+    let item = Item::Number {
+        file: raw.clone(),
+        offset: shared("offset"),
+        scale: shared("scale"),
+        factor,
+    };
+    raw.exists().then_some(item)
+}
+
+impl Kinded for Iio {
+    const NAME: &'static str = "iio";
+    const SUMMARY: &'static str =
+        "chips that the kernel reads itself: DHT11, DHT22, BME280, ADS1115 and others";
+    const SAMPLE: &'static str = r#"[device.room]
+driver = "iio"
+device = "bme280"            # or a label, "1-0076" (its place on the bus), "iio:device0"; by default the only one
+poll = "10s"
+# root = "/"                 # where /sys is
+
+[device.room.channel]        # without it: all that the chip has when the gateway starts
+temperature = { source = "temp", range = [-40, 85] }   # the kernel's name; without it, the channel's own
+humidity    = { label = "humidity" }
+pressure    = {}
+"#;
+    const PACE: Pace = Pace::Asked(Duration::from_secs(10));
+    type Settings = Settings;
+    type Channel = Quantity;
+
+    /// All that the chip has. One that isn't there yet may come: then there is
+    /// one channel, so that its absence can be told.
+    fn defaults(settings: &Settings) -> Vec<Declared<Quantity>> {
+        let found = PLACE.find(&settings.root, settings.device.as_deref());
+        let mut sources = found.map(|path| sources(&path)).unwrap_or_default();
+        if sources.is_empty() {
+            sources.push("temp".to_owned());
+        }
+        let declared = sources.into_iter().map(|source| Declared {
+            name: name(&source),
+            kind: Kind::Number,
+            common: ChannelSettings::default(),
+            own: Quantity { source: Some(source) },
+        });
+        declared.collect()
+    }
+
+    fn kind(channel: &Declared<Quantity>) -> Result<Kind, String> {
+        match channel.common.kind.map(Kind::from) {
+            None | Some(Kind::Number) => Ok(Kind::Number),
+            Some(_) => Err("it is a \"number\": leave `type` out".to_owned()),
+        }
+    }
+
+    fn unit(channel: &Declared<Quantity>) -> Option<&'static str> {
+        quantity(&source(channel)).and_then(|((_, _, unit, _), _)| *unit)
+    }
+
+    fn build(
+        settings: Settings,
+        channels: Vec<Declared<Quantity>>,
+        _: Option<Duration>,
+        report: &mut Report<'_>,
+    ) -> Option<Box<dyn Driver>> {
+        for channel in &channels {
+            let given = channel.own.source.as_deref().unwrap_or_default();
+            if given.contains('/') || given.starts_with("in_") {
+                let message = "expected the kernel's name without in_ and _raw, such as \"temp\" or \"voltage0\"";
+                report.at(&["channel", &channel.name, "source"], message);
+            }
+        }
+        let sources = channels.iter().map(source).collect();
+        Some(Box::new(Checked { settings, sources, worker: Worker::default() }))
+    }
+}
+
+struct Checked {
+    settings: Settings,
+    sources: Vec<String>,
+    worker: Worker,
+}
+
+#[async_trait]
+impl Driver for Checked {
+    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        let path = PLACE.find(&self.settings.root, self.settings.device.as_deref())?;
+        let items: Vec<_> = self.sources.iter().map(|source| item(&path, source)).collect();
+        if items.iter().all(Option::is_none) {
+            let (wanted, there) = (self.sources.join(", "), sources(&path).join(", "));
+            let detail = format!("{} has no {wanted}; it has {there}", path.display());
+            return Err(Failure::new(reading::Fault::Absent, detail));
+        }
+        Ok(Box::new(Chip { path, items, worker: self.worker.clone() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reading::{Datum, Fault, Value};
+
+    use super::*;
+    use crate::sysfs::tree;
+    use crate::{Batch, Config};
+
+    /// A BME280, an ADS1115 and a DHT11 as their drivers in Linux 6.6 show them.
+    const BME280: &[(&str, &str)] = &[
+        ("sys/bus/iio/devices/iio:device0/name", "bme280\n"),
+        ("sys/bus/iio/devices/iio:device0/in_temp_input", "21870\n"),
+        ("sys/bus/iio/devices/iio:device0/in_humidityrelative_input", "46513\n"),
+        ("sys/bus/iio/devices/iio:device0/in_pressure_input", "100.563199218\n"),
+        ("sys/bus/iio/devices/iio:device0/in_temp_oversampling_ratio", "2\n"),
+    ];
+    const ADS1115: &[(&str, &str)] = &[
+        ("sys/bus/iio/devices/iio:device1/name", "ads1015\n"),
+        ("sys/bus/iio/devices/iio:device1/in_voltage0_raw", "13200\n"),
+        ("sys/bus/iio/devices/iio:device1/in_voltage0_scale", "0.125000000\n"),
+        ("sys/bus/iio/devices/iio:device1/in_voltage0-voltage1_raw", "-100\n"),
+        ("sys/bus/iio/devices/iio:device1/in_voltage-voltage_scale", "0.0625\n"),
+        ("sys/bus/iio/devices/iio:device1/in_temp_raw", "296\n"),
+        ("sys/bus/iio/devices/iio:device1/in_temp_offset", "-80\n"),
+        ("sys/bus/iio/devices/iio:device1/in_temp_scale", "125\n"),
+        ("sys/bus/iio/devices/iio:device1/in_accel_x_raw", "1000\n"),
+        ("sys/bus/iio/devices/iio:device1/in_accel_scale", "0.009806\n"),
+    ];
+
+    fn config(root: &Path, rest: &str) -> Config {
+        let text = format!("driver = 'iio'\nroot = '{}'\n{rest}", root.display());
+        let mut errors = Vec::new();
+        let config = Config::parse("x", toml::de::DeTable::parse(&text).unwrap(), &mut errors);
+        assert_eq!(errors, []);
+        config.unwrap()
+    }
+
+    async fn values(config: &Config) -> Vec<(String, String, Value)> {
+        let mut device = config.driver.open().await.unwrap();
+        let mut batch = Batch::default();
+        device.read(&mut batch).await.unwrap();
+        let specs = config.channels();
+        let one = |sample: crate::Sample| {
+            let spec = &specs[sample.channel];
+            (spec.channel.name().to_owned(), spec.unit.as_str().to_owned(), sample.value)
+        };
+        batch.samples.into_iter().map(one).collect()
+    }
+
+    fn shown(values: &[(String, String, Value)]) -> String {
+        let one = |(name, unit, value): &(String, String, Value)| match value.number() {
+            Some(number) => format!("{name} {number:.4} {unit}"),
+            None => format!("{name} {}", value.reason().unwrap_or_default()),
+        };
+        values.iter().map(one).collect::<Vec<_>>().join("\n")
+    }
+
+    #[tokio::test]
+    async fn a_chip_shows_all_it_has_in_units_of_people() {
+        let root = tree(&[BME280, ADS1115].concat());
+        let bme280 = config(root.path(), "device = 'bme280'");
+        let expected = "humidity 46.5130 %RH\npressure 1005.6320 hPa\ntemperature 21.8700 Cel";
+        assert_eq!(shown(&values(&bme280).await), expected);
+        let ads = config(root.path(), "device = 'iio:device1'");
+        expect_test::expect![[r#"
+            acceleration_x 9.8060 m/s2
+            temperature 27.0000 Cel
+            voltage0 1.6500 V
+            voltage0-voltage1 -0.0063 V"#]]
+        .assert_eq(&shown(&values(&ads).await));
+    }
+
+    #[tokio::test]
+    async fn declared_channels_go_by_either_name() {
+        let root = tree(BME280);
+        let text = "[channel]\nhumidity = {}\ntemp = {}\nair = { source = 'pressure', unit = 'mbar' }\nco2 = {}";
+        let values = values(&config(root.path(), text)).await;
+        let expected = "humidity 46.5130 %RH\ntemp 21.8700 Cel\nair 1005.6320 mbar\nco2 absent";
+        assert_eq!(shown(&values), expected);
+    }
+
+    #[tokio::test]
+    async fn a_chip_that_is_gone_is_lost_and_one_that_comes_later_is_found() {
+        let root = tree(&[]);
+        let later = config(root.path(), "device = 'bme280'");
+        assert_eq!(later.channels().len(), 1, "one that can tell of the absence");
+        assert_eq!(later.driver.open().await.err().unwrap().fault, Fault::Absent);
+        for (path, text) in BME280 {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let mut device = later.driver.open().await.unwrap();
+        let mut batch = Batch::default();
+        device.read(&mut batch).await.unwrap();
+        assert_eq!(batch.samples[0].value, Value::Good(Datum::Number(21.87)));
+        std::fs::remove_dir_all(root.path().join("sys")).unwrap();
+        assert_eq!(device.read(&mut batch).await.unwrap_err().fault, Fault::Absent);
+        let wrong = tree(ADS1115);
+        let config = config(wrong.path(), "[channel]\nhumidity = {}");
+        let failure = config.driver.open().await.err().unwrap();
+        assert!(failure.detail.contains("has no humidityrelative; it has accel_x"), "{failure}");
+    }
+}
