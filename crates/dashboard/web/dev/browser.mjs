@@ -89,7 +89,8 @@ export async function launch() {
       const { data } = await ask("Page.captureScreenshot", { format: "png", clip: { ...clip, scale: 1 } });
       return Buffer.from(data, "base64");
     };
-    return { ask, go, run, until, picture };
+    const listen = (heard) => listeners.add((message) => (!message.sessionId || message.sessionId === sessionId) && heard(message));
+    return { ask, go, run, until, picture, listen };
   };
   const close = async () => {
     await send("Browser.close").catch(() => {});

@@ -28,26 +28,43 @@ try {
   await sleep(5000);
   const paint = await page.run("performance.getEntriesByName('first-contentful-paint')[0].startTime");
 
+  // On a machine that does other things as well, frames come late for no fault
+  // of the page: the time that its own thread was at work tells what is its own.
+  await page.ask("Performance.enable", { timeDomain: "threadTicks" });
+  const work = async () => {
+    const { metrics } = await page.ask("Performance.getMetrics");
+    const of = (name) => metrics.find((metric) => metric.name === name).value;
+    return { task: of("TaskDuration"), script: of("ScriptDuration") };
+  };
+  const before = await work();
   const measured = page.run(`new Promise((resolve) => {
     const times = [];
-    const begin = performance.now();
     const tick = (time) => {
       times.push(time);
-      // A finger that goes up and down once in four seconds.
-      const reach = document.documentElement.scrollHeight - innerHeight;
-      scrollTo(0, (reach * (1 - Math.cos((2 * Math.PI * (time - begin)) / 4000))) / 2);
-      if (time - begin < ${SPAN}) requestAnimationFrame(tick);
+      if (time - times[0] < ${SPAN}) requestAnimationFrame(tick);
       else resolve(times.slice(1).map((one, i) => one - times[i]));
     };
     requestAnimationFrame(tick);
   })`);
+  // A finger that goes up and down, as the browser itself makes it.
+  let scrolling = true;
+  const finger = (async () => {
+    for (let way = -1; scrolling; way = -way) {
+      await page.ask("Input.synthesizeScrollGesture", { x: 195, y: way < 0 ? 700 : 200, yDistance: way * 450, speed: 600, gestureSourceType: "touch" });
+    }
+  })();
   const frames = (await measured).sort((a, b) => a - b);
+  scrolling = false;
+  await finger;
+  const after = await work();
+  const share = (name) => `${Math.round(((after[name] - before[name]) * 100_000) / SPAN)} %`;
   const sum = frames.reduce((all, one) => all + one, 0);
   const perSecond = (1000 * frames.length) / sum;
   const at = (share) => frames[Math.floor(share * (frames.length - 1))].toFixed(1);
   const figures = { firstPaint: Math.round(paint), perSecond: Number(perSecond.toFixed(1)), median: at(0.5), p95: at(0.95), p99: at(0.99), longest: at(1) };
   console.log(`${CHARTS} charts × 3,600 readings, 390 px, processor ${SLOWER} times slower:`);
   console.log(`first paint after ${figures.firstPaint} ms; ${figures.perSecond} frames a second; a frame takes ${figures.median} ms (median), ${figures.p95} (95 %), ${figures.p99} (99 %), ${figures.longest} (longest)`);
+  console.log(`the page's thread was at work ${share("task")} of the time, in scripts ${share("script")}`);
   if (perSecond < FRAMES_MIN || paint > FIRST_PAINT_MAX) {
     console.error(`wanted: ${FRAMES_MIN} frames a second, first paint within ${FIRST_PAINT_MAX} ms`);
     process.exitCode = 1;

@@ -36,12 +36,14 @@ export function toCsv(shown: Shown[], from: number, to: number): string {
   const numbers = shown.some((one) => one.kind === "number");
   const changes = shown.some((one) => one.kind !== "number");
   const head = numbers ? [...NUMBERS, ...(changes ? CHANGES : [])] : [...NUMBERS.slice(0, 2), ...CHANGES];
-  const within = <T extends { time: number }>(rows: T[]) => rows.filter((row) => row.time >= from && row.time <= to);
+  const within = (rows: Bucket[]) => rows.filter((row) => row.time >= from && row.time <= to);
+  // A value that began before is shown as well, when it lasted until then.
+  const lasting = (steps: Step[]) => steps.filter((step, i) => step.time <= to && (steps[i + 1]?.time ?? Infinity) > from);
   const rows = shown.flatMap(({ channel, unit, kind, buckets, steps }) => {
     const pad = numbers ? [unit, "", "", "", "", ""] : [];
     return kind === "number"
       ? within(buckets).map((b) => [isoMicros(b.time), channel, unit, b.min, b.mean, b.max, b.count, b.bad, ...(changes ? ["", ""] : [])])
-      : within(steps).map((step) => [isoMicros(step.time), channel, ...pad, step.share ?? step.value, step.reason]);
+      : lasting(steps).map((step) => [isoMicros(step.time), channel, ...pad, step.share ?? step.value, step.reason]);
   });
   return line(head) + rows.map(line).join("");
 }

@@ -134,7 +134,7 @@ const de: Texts = {
   gateway: "Gateway", name: "Name", version: "Version", epoch: "Epoche", started: "Gestartet", clock: "Uhr",
   clockSynchronised: "synchronisiert", clockSet: "gestellt, derzeit nicht synchronisiert", clockAhead: (span) => `die Uhr dieses Browsers geht ${span} nach`, clockBehind: (span) => `die Uhr dieses Browsers geht ${span} vor`,
   readings: "Messwerte", badReadings: "schlechte", forwarders: "Broker", fromDevices: "Von den Geräten",
-  custom: "Von – bis", from: "Von", to: "Bis", show: "Zeigen",
+  custom: "Eigener", from: "Von", to: "Bis", show: "Zeigen",
   addChannel: "Kanal dazu", removeChannel: (name) => `${name} aus dem Diagramm nehmen`,
   allAcknowledged: "alles bestätigt", acknowledgedUntil: (time) => `bestätigt bis ${time}`, pendingCount: (n) => `${n} wartend`,
   logIn: "Anmelden", logOut: "Abmelden", logInTo: (gateway) => `Bei ${gateway} anmelden`, password: "Passwort", cancel: "Abbrechen", close: "Schließen",

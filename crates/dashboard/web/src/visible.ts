@@ -1,4 +1,5 @@
-// Draws what is on the screen, a few times a second, all in one frame.
+// Draws what is on the screen, a few times a second, as much in each frame as
+// leaves a slow phone time to scroll.
 
 interface Drawn {
   draw: (time: number) => void;
@@ -25,14 +26,34 @@ const observer = new IntersectionObserver(
   { rootMargin: "120px" },
 );
 
+/**
+ * Milliseconds of a frame's sixteen that drawing may take; what is left over is
+ * drawn in the next. One chart is drawn in any case.
+ */
+const BUDGET = 4;
+
+/** What is still to be drawn, in order. */
+const due = new Set<Drawn>();
 let planned = false;
 
 export function paintSoon(): void {
-  if (planned || document.hidden) return;
+  if (document.hidden) return;
+  for (const one of drawn.values()) if (one.visible) due.add(one);
+  plan();
+}
+
+function plan(): void {
+  if (planned || due.size === 0) return;
   planned = true;
   requestAnimationFrame((time) => {
     planned = false;
-    for (const one of drawn.values()) if (one.visible) one.draw(time);
+    const begin = performance.now();
+    for (const one of due) {
+      due.delete(one);
+      if (one.visible) one.draw(time);
+      if (performance.now() - begin > BUDGET) break;
+    }
+    plan();
   });
 }
 
@@ -40,10 +61,12 @@ setInterval(() => drawn.size > 0 && paintSoon(), INTERVAL);
 
 /** Has an element drawn while it is on the screen. Returns how to stop. */
 export function whileVisible(element: Element, draw: (time: number) => void, onScreen?: () => void): () => void {
-  drawn.set(element, { draw, onScreen, visible: false });
+  const one: Drawn = { draw, onScreen, visible: false };
+  drawn.set(element, one);
   observer.observe(element);
   return () => {
     observer.unobserve(element);
     drawn.delete(element);
+    due.delete(one);
   };
 }

@@ -15,15 +15,19 @@ export function Header() {
             <span class="gateway">{gateway.value || "Tidemill"}</span>
           </span>
         </a>
-        <nav aria-label={text.views}>
-          <Tab view="overview" href="#/" name={text.overview} />
-          <Tab view="system" href="#/system" name={text.system} />
-        </nav>
-        <div class="vitals">
-          <Clock />
-          <AccountButton />
-          <Connection />
-        </div>
+        {session.value?.look !== false && (
+          <>
+            <nav aria-label={text.views}>
+              <Tab view="overview" href="#/" name={text.overview} />
+              <Tab view="system" href="#/system" name={text.system} />
+            </nav>
+            <div class="vitals">
+              <Clock />
+              <AccountButton />
+              <Connection />
+            </div>
+          </>
+        )}
       </div>
     </header>
   );
@@ -55,7 +59,7 @@ function Clock() {
 function AccountButton() {
   const known = session.value;
   // Who comes through the control socket or a proxy of their own needn't log in.
-  if (!known || !known.look) return null;
+  if (!known || (known.write && !known.loggedIn)) return null;
   const act = () => {
     if (known.loggedIn) void logOut();
     else asking.value = true;
