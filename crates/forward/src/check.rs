@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
-use crate::config::{Config, Invalid, Version};
+use crate::config::{Compress, Config, Format, Invalid, Version};
 use crate::{Endpoint, InvalidUrl};
 
 /// Room for the prefix beside two names in the 65,535 bytes of a topic; nobody
@@ -126,6 +126,12 @@ fn limits(config: &Config, errors: &mut Vec<Invalid>) {
     if config.inflight == 0 {
         invalid("inflight", "0 would send nothing: use 1 to 65535");
     }
+    if config.compress != Compress::None && config.format != Format::Senml {
+        invalid("compress", "only for `format = \"senml\"`: one reading isn't worth it");
+    }
+    if config.homeassistant && config.format != Format::Json {
+        invalid("homeassistant", "its entities have a topic each: use `format = \"json\"`");
+    }
     if config.channels.is_empty() {
         invalid("channels", "none are named: use [\"*\"] for all of them");
     }
@@ -190,6 +196,7 @@ mod tests {
             password_env = "B"
             origin = "https://example.com"
             headers = { Host = "a", "b c" = "d" }
+            compress = "zstd"
             channels = []
             inflight = 0
             topic_prefix = "a/#"
@@ -214,6 +221,7 @@ mod tests {
             cert: only for wss:// and mqtts://: remove it, or change the URL
             cert: needs its `key` beside it
             inflight: 0 would send nothing: use 1 to 65535
+            compress: only for `format = "senml"`: one reading isn't worth it
             channels: none are named: use ["*"] for all of them
             keep_alive: use 1s to 65535s
             ack_timeout: use 100ms to 10min

@@ -39,6 +39,8 @@ pub struct Config {
     pub subprotocol: Subprotocol,
     /// How readings are written: json (one a message) or senml (RFC 8428, many).
     pub format: Format,
+    /// How senml packs are compressed: none, deflate or zstd.
+    pub compress: Compress,
     /// Which channels, as globs over device/channel.
     #[serde(deserialize_with = "patterns")]
     pub channels: Vec<String>,
@@ -55,6 +57,8 @@ pub struct Config {
     /// may allow fewer.
     #[schemars(range(min = 1, max = 65535))]
     pub inflight: u16,
+    /// Describe the channels for Home Assistant, retained under homeassistant/.
+    pub homeassistant: bool,
     /// Before every topic; {gateway} stands for the gateway's id.
     pub topic_prefix: String,
     /// How long the link may be silent before it is tested with a ping.
@@ -115,6 +119,19 @@ pub enum Format {
     Senml,
 }
 
+/// How packs are compressed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Compress {
+    /// They aren't.
+    #[default]
+    None,
+    /// RFC 1950.
+    Deflate,
+    /// RFC 8878.
+    Zstd,
+}
+
 /// What goes first when readings have waited.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -151,11 +168,13 @@ impl Default for Config {
             headers: BTreeMap::new(),
             subprotocol: Subprotocol::Mqtt,
             format: Format::Json,
+            compress: Compress::None,
             channels: vec!["*".into()],
             order: Order::OldestFirst,
             drain_rate: 0,
             rate_limit: 0,
             inflight: 100,
+            homeassistant: false,
             topic_prefix: "tidemill/{gateway}".into(),
             keep_alive: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(15),
@@ -263,6 +282,8 @@ mod tests {
             headers = { Authorization = "Bearer x" }
             subprotocol = "mqttv3.1"
             format = "senml"
+            compress = "zstd"
+            homeassistant = false
             channels = ["weather/*"]
             order = "live-first"
             drain_rate = 500

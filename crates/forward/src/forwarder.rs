@@ -19,7 +19,9 @@ use crate::reason::{OF_THE_BROKER, TAKEN_OVER};
 use crate::session::{Message, Session, Settings};
 use crate::transport::{Closed, Event, FRAME, Transport};
 use crate::window::{Lane, Progress, Span};
-use crate::{Config, Endpoint, Gateway, Link, State, Version, connect, payload, secret};
+use crate::{
+    Config, Endpoint, Gateway, Link, State, Version, connect, homeassistant, payload, secret,
+};
 
 /// An orderly stop waits so long for what is in flight. What isn't acknowledged
 /// by then is sent again after the next start.
@@ -386,7 +388,12 @@ impl Forwarder {
         let patterns = self.config.patterns();
         let ours = |channel| patterns.iter().any(|pattern| pattern.matches(channel));
         let channels = self.gateway.channels.iter().filter(|spec| ours(&spec.channel));
-        connection.retain(self.prefixed("info"), payload::info(&self.gateway, channels));
+        connection.retain(self.prefixed("info"), payload::info(&self.gateway, channels.clone()));
+        let prefix = outbox::prefix(&self.config, &self.gateway);
+        for spec in channels.filter(|_| self.config.homeassistant) {
+            let (topic, config) = homeassistant::discovery(&self.gateway, &prefix, spec);
+            connection.retain(topic, config);
+        }
         let since = self.link.borrow().since;
         let away = Timestamp::now().since(since);
         let resumed = connection.session.resumed();

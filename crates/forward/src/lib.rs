@@ -10,11 +10,11 @@
 //! | module | duty |
 //! | --- | --- |
 //! | `config`, `check`, `endpoint` | `[forward.X]` and what must hold of it |
-//! | `secret`, `tls`, `connect` | from a URL to a stream that carries MQTT |
+//! | `secret`, `tls`, `floor`, `connect` | from a URL to a stream that carries MQTT |
 //! | `transport` | bytes out and in over that stream, bounded both ways |
 //! | `codec`, `reason` | MQTT packets of both versions; only they and `broker` know rumqttc |
 //! | `session`, `window`, `lost` | QoS 1 without I/O: what may be sent, what is acknowledged, what is late |
-//! | `payload` | what subscribers parse |
+//! | `payload`, `compress`, `homeassistant` | what subscribers parse |
 //! | `outbox` | from the cursor's records to messages that fit the broker's limits |
 //! | `lanes`, `ranges`, `pace` | what of the log goes first, and how fast |
 //! | `quarantine` | which message breaks the connection |
@@ -31,10 +31,13 @@ mod certificate;
 mod check;
 mod codec;
 mod commands;
+mod compress;
 mod config;
 mod connect;
 mod endpoint;
+mod floor;
 mod forwarder;
+mod homeassistant;
 mod lanes;
 mod link;
 mod lost;
@@ -58,7 +61,7 @@ use reading::{ChannelSpec, Epoch};
 
 pub use certificate::Certificate;
 pub use commands::SetFn;
-pub use config::{Config, Format, Invalid, Order, Subprotocol, Version};
+pub use config::{Compress, Config, Format, Invalid, Order, Subprotocol, Version};
 pub use endpoint::{Endpoint, InvalidUrl};
 pub use forwarder::Forwarder;
 pub use link::{Link, State};

@@ -7,6 +7,7 @@ use reading::{Body, Channel, Reading, Record, Seq, Timestamp, Unit};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::compress::Packer;
 use crate::pace::Pace;
 use crate::payload::{self, LIVE};
 use crate::session::{Message, Session};
@@ -21,6 +22,8 @@ pub(crate) const FETCH_MAX: usize = 1_000;
 /// with a connection is sent again whole, and some brokers take no more (with
 /// its topic it fits Cumulocity's 16,184 bytes).
 const PACK_MAX: usize = 15_000;
+/// Before it is compressed: it shrinks to a fifth or less, as a rule.
+const PACK_RAW_MAX: usize = 64_000;
 /// A first guess at a record of a pack, bytes.
 const RECORD_GUESS: usize = 110;
 
@@ -40,6 +43,8 @@ pub(crate) struct Outbox {
     record_size: usize,
     topic: String,
     payload: Vec<u8>,
+    packer: Packer,
+    spare: Vec<u8>,
     /// No packet can carry these.
     rejected: Vec<Record>,
 }
@@ -68,6 +73,8 @@ impl Outbox {
             record_size: RECORD_GUESS,
             topic: String::new(),
             payload: Vec::new(),
+            packer: Packer::new(config.compress),
+            spare: Vec::new(),
             rejected: Vec::new(),
         }
     }
@@ -144,7 +151,7 @@ impl Outbox {
             let Some(record) = self.records.front() else { break };
             let old = clock.since(time(record)) > LIVE;
             let packs = self.format == Format::Senml && record.reading().is_some();
-            let little = self.records.len() * self.record_size < PACK_MAX;
+            let little = self.records.len() * self.record_size < self.raw_max();
             if packs && little && session.has(self.lane) {
                 break;
             }
@@ -197,15 +204,45 @@ impl Outbox {
     fn pack(
         &mut self,
         clock: Timestamp,
-        count: usize,
+        mut count: usize,
         session: &mut Session,
         now: Instant,
         out: &mut BytesMut,
     ) -> usize {
         topic(&self.prefix, "senml", &mut self.topic);
+        let most = session.payload_max(self.topic.len(), self.packer.properties()).min(PACK_MAX);
+        let (seq, packed) = loop {
+            let limit = if self.packer.is_none() { most } else { PACK_RAW_MAX };
+            let (last, packed) = self.encode(clock, count, limit);
+            let raw = self.payload.len();
+            self.packer.pack(&mut self.payload, &mut self.spare);
+            match last {
+                Some(seq) if self.payload.len() <= most => {
+                    self.record_size = (raw / packed).max(1);
+                    break (seq, packed);
+                }
+                // It shrank by less than was hoped for, or is too long by a
+                // byte or two.
+                _ if packed > 1 => count = (packed * 3 / 4).max(1),
+                _ => {
+                    // Not even one fits.
+                    if let Some(record) = self.records.pop_front() {
+                        self.reject(record);
+                    }
+                    return 0;
+                }
+            }
+        };
+        self.records.drain(..packed);
+        self.publish(seq, packed, session, now, out);
+        packed
+    }
+
+    /// Writes a pack of at most so many bytes, or of one reading; returns the
+    /// number of the last reading in it and how many there are.
+    fn encode(&mut self, clock: Timestamp, count: usize, most: usize) -> (Option<Seq>, usize) {
         self.payload.clear();
         self.payload.push(b'[');
-        let most = session.payload_max(self.topic.len(), &[]).min(PACK_MAX);
         let mut last: Option<&Record> = None;
         let mut packed = 0;
         for record in self.records.iter().take(count) {
@@ -224,25 +261,19 @@ impl Outbox {
             });
             let unit = unit(&self.units, reading);
             payload::senml(first.as_ref(), record.seq, reading, unit, &mut self.payload);
-            if self.payload.len() >= most {
+            if packed > 0 && self.payload.len() >= most {
                 self.payload.truncate(before);
                 break;
             }
             last = Some(record);
             packed += 1;
         }
-        let Some(seq) = last.map(|record| record.seq) else {
-            // Not even one fits.
-            if let Some(record) = self.records.pop_front() {
-                self.reject(record);
-            }
-            return 0;
-        };
         self.payload.push(b']');
-        self.record_size = (self.payload.len() / packed).max(1);
-        self.records.drain(..packed);
-        self.publish(seq, packed, session, now, out);
-        packed
+        (last.map(|record| record.seq), packed)
+    }
+
+    fn raw_max(&self) -> usize {
+        if self.packer.is_none() { PACK_MAX } else { PACK_RAW_MAX }
     }
 
     fn publish(
@@ -257,8 +288,10 @@ impl Outbox {
         let through = if self.records.is_empty() { seq.max(self.looked) } else { seq };
         let part = Part { lane: self.lane, span: Span { after: self.sent, through } };
         self.sent = through;
+        let senml = self.format == Format::Senml && readings > 0;
         let message = Message {
             topic: &self.topic,
+            properties: if senml { self.packer.properties() } else { &[] },
             payload: &self.payload,
             part: Some(part),
             readings: readings as u64,

@@ -12,6 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
+use crate::floor::Floor;
+
 /// The files of `[forward.X]`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files<'a> {
@@ -42,7 +44,7 @@ pub(crate) enum Error {
 pub(crate) fn connector(files: &Files<'_>, http: bool) -> Result<TlsConnector, Error> {
     let roots = roots(files)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(Floor))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let mut config = match (files.cert, files.key) {

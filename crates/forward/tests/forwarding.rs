@@ -1,8 +1,10 @@
+use std::io::Read;
+
 use forward::State;
 use reading::Datum;
 use serde_json::Value as Json;
 
-use crate::support::{Rig, Server, first_occurrences};
+use crate::support::{PATIENCE, Rig, Server, first_occurrences, seq};
 
 /// Every way there is to speak to a broker.
 #[tokio::test]
@@ -155,5 +157,63 @@ async fn a_busy_link_gathers() {
     }
     assert!(packs < 500, "{packs} packs for 20,000 readings");
     rig.is_acknowledged(20_001).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn compressed_packs_hold_every_reading_in_a_fifth_of_the_bytes() {
+    for (kind, version) in [("deflate", 5), ("zstd", 4)] {
+        let server = Server::start().await;
+        let mut queue = server.handle.subscribe("tidemill/greenhouse/senml", 10_000);
+        let text = format!("format = \"senml\"\ncompress = \"{kind}\"\nversion = {version}");
+        let mut rig = Rig::start(&server.url, &text).await;
+        rig.is(State::Online).await;
+        let last = rig.read(20_000).await;
+        let (mut seqs, mut packed, mut unpacked) = (Vec::new(), 0, 0);
+        while seqs.last() != Some(&last) {
+            let message = tokio::time::timeout(PATIENCE, queue.recv()).await.expect("in time");
+            let payload = message.expect("the subscription holds").payload;
+            assert!(payload.len() <= 15_000);
+            let mut text = String::new();
+            match kind {
+                "zstd" => ruzstd::decoding::StreamingDecoder::new(&payload[..])
+                    .expect("a frame")
+                    .read_to_string(&mut text),
+                _ => flate2::read::ZlibDecoder::new(&payload[..]).read_to_string(&mut text),
+            }
+            .expect("whole");
+            (packed, unpacked) = (packed + payload.len(), unpacked + text.len());
+            let records: Json = serde_json::from_str(&text).expect("JSON");
+            seqs.extend(records.as_array().expect("an array").iter().map(seq));
+        }
+        assert_eq!(seqs, (last - 19_999..=last).collect::<Vec<_>>());
+        assert!(packed * 5 < unpacked, "{kind}: {unpacked} to {packed}");
+        rig.is_acknowledged(20_000).await;
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn home_assistant_finds_every_channel_that_is_forwarded() {
+    let server = Server::start().await;
+    let text = "homeassistant = true\nchannels = [\"panel/*\"]\ninflight = 2";
+    let mut rig = Rig::start(&server.url, text).await;
+    rig.is(State::Online).await;
+    rig.read_values("panel/door", [true.into()].into_iter()).await;
+    rig.is_acknowledged(1).await;
+    // Whoever comes later finds them, too.
+    let mut retained = server.handle.subscribe("homeassistant/#", 100);
+    let mut topics = Vec::new();
+    while let Ok(message) = retained.try_recv() {
+        topics.push(message.topic.to_string());
+    }
+    assert_eq!(
+        topics,
+        [
+            "homeassistant/binary_sensor/greenhouse/panel--door/config",
+            "homeassistant/number/greenhouse/panel--level/config",
+            "homeassistant/switch/greenhouse/panel--pump/config",
+        ]
+    );
     rig.stop().await;
 }
