@@ -415,6 +415,46 @@ pub(crate) fn downgrade(guest: &Guest, packages: &Packages) -> Result<String> {
     changed(guest, &packages.old, "--allow-downgrades")
 }
 
+/// A repository of one's own, as docs/fleet.md has it: signed, with both
+/// versions, the newest first and back again.
+pub(crate) fn repository(guest: &Guest, packages: &Packages, folder: &Path) -> Result<String> {
+    drop(std::fs::remove_dir_all(folder));
+    let keys = folder.join("keys");
+    std::fs::create_dir_all(&keys)?;
+    let made = std::process::Command::new("sh")
+        .args(["-ec", REPOSITORY, "sh"])
+        .args([&packages.old, &packages.new])
+        .env("GNUPGHOME", &keys)
+        .env("SCRIPT", crate::root().join("packaging/repository"))
+        .current_dir(folder)
+        .output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    guest.put(&folder.join("repository.tar"), "/root")?;
+    let told = guest.sh(
+        "cd /root; rm -rf repository; tar -xf repository.tar; chmod -R a+rX repository; chmod a+x /root
+         echo 'deb [signed-by=/root/repository/tidemill.asc] file:/root/repository stable main' >/etc/apt/sources.list.d/tidemill.list
+         export DEBIAN_FRONTEND=noninteractive
+         apt-get update -qq 2>&1
+         apt-get install -y -qq --no-install-recommends tidemill 2>&1
+         dpkg-query -W -f '${Version} ' tidemill
+         apt-get install -y -qq --no-install-recommends --allow-downgrades tidemill=0.1.0-1 2>&1
+         dpkg-query -W -f 'then ${Version}' tidemill
+         rm /etc/apt/sources.list.d/tidemill.list; chmod go-x /root",
+    )?;
+    ensure!(told.contains("99.0-1") && told.ends_with("then 0.1.0-1"), "{told}");
+    Ok("signed and taken by apt: 99.0-1, then back to 0.1.0-1".into())
+}
+
+/// A key for a day, and the script of the docs.
+const REPOSITORY: &str = r#"
+chmod 700 "$GNUPGHOME"
+gpg --batch --quiet --passphrase '' --quick-gen-key 'Tidemill test' rsa2048 sign 1d
+key=$(gpg --list-keys --with-colons | awk -F: '/^fpr/{print $10; exit}')
+"$SCRIPT" --key "$key" --out repository "$1" "$2"
+tar -cf repository.tar repository
+gpgconf --kill all
+"#;
+
 pub(crate) fn removed(guest: &Guest, deb: &Path) -> Result<String> {
     let before = stored(guest)?;
     guest.sh("DEBIAN_FRONTEND=noninteractive apt-get remove -y -qq tidemill 2>&1")?;

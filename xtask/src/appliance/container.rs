@@ -17,6 +17,8 @@ use crate::{root, step};
 const TO_CONTAIN: &[Need] = &[
     setup::of("mmdebstrap", "mmdebstrap", "makes a Debian in a folder"),
     setup::of("ip", "iproute2", "gives it a network"),
+    setup::of("apt-ftparchive", "apt-utils", "makes a repository"),
+    setup::of("gpg", "gpg", "signs it"),
     setup::of("unshare", "util-linux", "gives it namespaces"),
 ];
 
@@ -99,6 +101,8 @@ fn tried(guest: &Guest, packages: &Packages, trial: &mut Trial) -> Result<()> {
     guest.act(&["start"])?;
     trial.check("upgrade", || checks::upgrade(guest, packages));
     trial.check("downgrade", || checks::downgrade(guest, packages));
+    let folder = step::target().join("appliance/repository");
+    trial.check("repository", || checks::repository(guest, packages, &folder));
     trial.check("remove and purge", || checks::removed(guest, &packages.old));
     Ok(())
 }
