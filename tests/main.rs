@@ -11,6 +11,7 @@ mod access;
 mod command;
 mod crash;
 mod delivery;
+mod doctor;
 mod feed;
 mod history;
 mod house;

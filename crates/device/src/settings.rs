@@ -91,6 +91,12 @@ fn read<T: DeserializeOwned>(
         };
         let (inner, keys) = (error.inner(), keys(error.path()));
         let problem = Problem::of(inner.message(), also);
+        // What was meant isn't missing as well.
+        if let Problem::Unknown { meant: Some(meant), .. } = &problem
+            && let Some((_, around)) = keys.split_last()
+        {
+            removed.insert([around, std::slice::from_ref(meant)].concat().join("."));
+        }
         let mut place = keys.clone();
         if let Problem::Missing(name) = &problem {
             place.push(name.clone());
@@ -200,7 +206,8 @@ impl fmt::Display for Problem {
                 write!(f, "unknown key `{key}`; there are none here")
             }
             Problem::Unknown { key, known, .. } => {
-                write!(f, "unknown key `{key}`; there are {}", listed(known))
+                let are = if known.len() == 1 { "is only" } else { "are" };
+                write!(f, "unknown key `{key}`; there {are} {}", listed(known))
             }
             Problem::Variant { value, meant: Some(meant), known } => write!(
                 f,
@@ -234,7 +241,12 @@ fn listed(names: &[String]) -> String {
 /// serde's words for types and values, in those of the file.
 fn plain(message: &str) -> String {
     if message == "invalid socket address syntax" {
-        return "expected an address and a port such as 0.0.0.0:8080".to_owned();
+        return format!("expected {ADDRESS}; a name won't do");
+    }
+    if let Some(lengths) = message.strip_prefix("invalid length ")
+        && let Some((found, expected)) = lengths.split_once(", expected an array of length ")
+    {
+        return format!("expected a list of {expected}, found {found}");
     }
     let Some((found, expected)) = message
         .strip_prefix("invalid type: ")
@@ -251,11 +263,42 @@ fn plain(message: &str) -> String {
         .replacen("sequence", "a list", 1)
         .replacen("map", "a table", 1)
         .replace('`', "");
-    format!("expected {}, found {found}", expectation(expected))
+    // "9600" or "true": what is meant is there, and in quotes.
+    let quoted = found.strip_prefix("the text ").map(|text| text.trim_matches('"'));
+    let mend = match (expected, quoted) {
+        ("a boolean", Some("true" | "false")) => "; leave the quotes out",
+        (_, Some(text)) if is_numeric(expected) && text.parse::<f64>().is_ok() => {
+            "; leave the quotes out"
+        }
+        _ => "",
+    };
+    format!("expected {}, found {found}{mend}", expectation(expected))
+}
+
+/// What `listen` is.
+const ADDRESS: &str = "an address and a port such as \"0.0.0.0:8080\"";
+
+/// serde's name of a type of numbers.
+fn is_numeric(expected: &str) -> bool {
+    let types = ["u8", "u16", "u32", "u64", "usize", "i8", "i16", "i32", "i64", "isize"];
+    types.contains(&expected) || matches!(expected, "f32" | "f64")
+}
+
+/// What a value of the file is, for people.
+pub fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
 }
 
 fn expectation(expected: &str) -> Cow<'_, str> {
     Cow::Borrowed(match expected {
+        "socket address" => ADDRESS,
         "a duration" => "a duration such as 250ms, 1s, 15min, 30d",
         "parsable string" => "a size such as 64MiB, 2GiB",
         "u8" => "a whole number from 0 to 255",

@@ -28,6 +28,31 @@ pub struct Config {
     pub max_size: ByteSize,
 }
 
+/// Less than this leaves no room for the log beside the file.
+const SIZE_MIN: ByteSize = ByteSize::kib(256);
+/// Each flush waits for the card: more often than this it would do little else.
+const FLUSH_MIN: Duration = Duration::from_millis(10);
+/// Longer, and a power cut costs more than anybody would expect.
+const FLUSH_MAX: Duration = Duration::from_secs(3600);
+
+impl Config {
+    /// What the types can't say: each key that can't be as it is, with what
+    /// would be right.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        if self.path.file_name().is_none() {
+            wrong.push(("path", "name a file, such as /var/lib/tidemill/tidemill.db".to_owned()));
+        }
+        if !(FLUSH_MIN..=FLUSH_MAX).contains(&self.flush) {
+            wrong.push(("flush", "use 10ms to 1h".to_owned()));
+        }
+        if self.max_size < SIZE_MIN {
+            wrong.push(("max_size", format!("use {}KiB or more", SIZE_MIN.as_u64() / 1024)));
+        }
+        wrong
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -37,5 +62,25 @@ impl Default for Config {
             keep_rollups: Duration::from_secs(2 * 31_557_600),
             max_size: ByteSize::gib(2),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_told_with_what_would_be_right() {
+        assert_eq!(Config::default().check(), []);
+        let config = Config {
+            path: "".into(),
+            flush: Duration::ZERO,
+            max_size: ByteSize::b(0),
+            ..Config::default()
+        };
+        let wrong = config.check();
+        let keys: Vec<&str> = wrong.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, ["path", "flush", "max_size"]);
+        assert_eq!(wrong[2].1, "use 256KiB or more");
     }
 }

@@ -11,6 +11,7 @@ pub mod config;
 mod gateway;
 mod intake;
 mod listen;
+mod place;
 mod status;
 mod supervisor;
 mod watchdog;
@@ -39,6 +40,7 @@ use watchdog::Pulse;
 /// When the store can't be opened, another gateway already runs on it, or a
 /// part ends by a bug.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    place::ready(&config.store.path)?;
     let (id, channels) = (config.gateway.id.clone(), config.channels());
     let control = listen::control(&control_socket(&config)).await?;
     let (store, appender, writer, cursors) =

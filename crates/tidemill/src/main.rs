@@ -111,9 +111,50 @@ fn main() -> ExitCode {
                 ExitCode::from(EX_CONFIG)
             }
             None => {
-                eprintln!("tidemill: {error:#}");
+                eprintln!("tidemill: {}", commands::told(&error));
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Lines that a screen shows beside the prompt.
+    const LINES_MAX: usize = 40;
+    const COLUMNS_MAX: usize = 80;
+
+    fn help(command: &mut clap::Command, path: &str, all: &mut String) {
+        let text = command.clone().term_width(COLUMNS_MAX).render_help().to_string();
+        let (lines, columns) =
+            (text.lines().count(), text.lines().map(|line| line.chars().count()).max());
+        assert!(lines <= LINES_MAX, "{path} --help has {lines} lines");
+        assert!(columns.unwrap_or(0) <= COLUMNS_MAX, "{path} --help is {columns:?} wide");
+        *all += &format!("$ {path} --help\n{text}\n");
+        for inner in command.get_subcommands_mut().filter(|inner| !inner.is_hide_set()) {
+            if inner.get_name() != "help" {
+                let path = format!("{path} {}", inner.get_name());
+                help(inner, &path, all);
+            }
+        }
+    }
+
+    /// `UPDATE_EXPECT=1` writes it anew.
+    #[test]
+    fn the_help_of_every_command_is_golden_and_fits_a_screen() {
+        let mut command = Cli::command();
+        command.build();
+        let mut all = String::new();
+        help(&mut command, "tidemill", &mut all);
+        expect_test::expect_file!["../../../tests/golden/help.txt"].assert_eq(&all);
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
     }
 }

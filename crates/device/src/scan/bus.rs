@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{attribute, entries};
+use super::{attribute, entries, slug};
 
 /// An I2C bus that programs may use. What is on it isn't asked: some chips take
 /// a question for a command.
@@ -25,6 +25,8 @@ pub struct OneWire {
     pub id: String,
     /// Whether it measures a temperature.
     pub thermometer: bool,
+    /// A configuration that reads it.
+    pub snippet: Option<String>,
 }
 
 /// A device of Linux Industrial I/O.
@@ -36,6 +38,8 @@ pub struct IioDevice {
     pub name: String,
     /// What it measures: `temp`, `humidityrelative`, `voltage0`.
     pub channels: Vec<String>,
+    /// A configuration that reads it.
+    pub snippet: Option<String>,
 }
 
 pub(super) fn i2c(root: &Path) -> Vec<I2cBus> {
@@ -62,7 +66,17 @@ pub(super) fn onewire(root: &Path) -> Vec<OneWire> {
     entries(&root.join("sys/bus/w1/devices"), "")
         .into_iter()
         .filter(|(name, _)| !name.contains("bus_master"))
-        .map(|(id, path)| OneWire { id, thermometer: path.join("temperature").exists() })
+        .map(|(id, path)| {
+            let thermometer = path.join("temperature").exists();
+            let snippet = thermometer.then(|| {
+                let device = slug(&format!("w1-{id}"));
+                format!(
+                    "[device.{device}]\ndriver = \"w1\"\n[device.{device}.channel]\n\
+                     temperature = {{ sensor = {id:?} }}\n"
+                )
+            });
+            OneWire { id, thermometer, snippet }
+        })
         .collect()
 }
 
@@ -80,7 +94,26 @@ pub(super) fn iio(root: &Path) -> Vec<IioDevice> {
                 .collect();
             channels.sort();
             channels.dedup();
-            IioDevice { device, name: attribute(&path, "name").unwrap_or_default(), channels }
+            let name = attribute(&path, "name").unwrap_or_default();
+            let snippet = iio_snippet(&device, &name, &channels);
+            IioDevice { device, name, channels, snippet }
         })
         .collect()
+}
+
+fn iio_snippet(device: &str, name: &str, channels: &[String]) -> Option<String> {
+    if channels.is_empty() {
+        return None;
+    }
+    // Of several chips of a kind, each needs a name of its own; the kernel's
+    // number tells them apart.
+    let title = slug(&format!("{name}-{}", device.trim_start_matches("iio:device")));
+    let device = if name.is_empty() { device } else { name };
+    let mut text = format!(
+        "[device.{title}]\ndriver = \"iio\"\ndevice = {device:?}\n[device.{title}.channel]\n"
+    );
+    for channel in channels {
+        text += &format!("{} = {{ source = {channel:?} }}\n", slug(channel));
+    }
+    Some(text)
 }

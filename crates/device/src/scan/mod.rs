@@ -50,7 +50,10 @@ impl Scan {
     /// Every piece of configuration in it.
     pub fn snippets(&self) -> impl Iterator<Item = &str> {
         let gpio = self.gpio.iter().filter_map(|chip| chip.snippet.as_deref());
-        gpio.chain(self.serial.iter().map(|port| port.snippet.as_str()))
+        let serial = self.serial.iter().map(|port| port.snippet.as_str());
+        let onewire = self.onewire.iter().filter_map(|device| device.snippet.as_deref());
+        let iio = self.iio.iter().filter_map(|device| device.snippet.as_deref());
+        gpio.chain(serial).chain(onewire).chain(iio)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Serial ports, by sysfs and the names that udev gives them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -38,6 +38,7 @@ pub struct Usb {
 
 pub(super) fn ports(root: &Path, holders: &Holders) -> Vec<Port> {
     let mut by_id = by_id(root);
+    let mut devices = HashSet::new();
     let consoles = attribute(&root.join("sys/class/tty/console"), "active").unwrap_or_default();
     entries(&root.join("sys/class/tty"), "tty")
         .into_iter()
@@ -54,7 +55,11 @@ pub(super) fn ports(root: &Path, holders: &Holders) -> Vec<Port> {
             by_id.sort();
             let stable = by_id.first().cloned().unwrap_or_else(|| path.clone());
             let product = usb.as_ref().and_then(|usb| usb.product.clone());
-            let device = slug(product.as_deref().unwrap_or(&name));
+            let mut device = slug(product.as_deref().unwrap_or(&name));
+            if !devices.insert(device.clone()) {
+                // Two of a kind, and each needs a name of its own.
+                device = slug(&format!("{device}-{name}"));
+            }
             Some(Port {
                 process: holders.of_file(Path::new(&path)).cloned(),
                 console: consoles.split_ascii_whitespace().any(|console| console == name),

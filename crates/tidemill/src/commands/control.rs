@@ -1,5 +1,6 @@
 //! How a command reaches the running gateway: its API over a Unix socket.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -35,14 +36,10 @@ impl Gateway {
         for place in &places {
             match UnixStream::connect(place).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => failed.push(format!("{}: {error}", place.display())),
+                Err(error) => failed.push(refusal(place, &error)),
             }
         }
-        bail!(
-            "no gateway answers ({}); is it running (systemctl status tidemill), and are you root \
-             or its user? Name its socket with --socket, or its file with --config",
-            failed.join("; ")
-        )
+        bail!("no gateway answers: {}", failed.join("; "))
     }
 
     fn places(&self) -> anyhow::Result<Vec<PathBuf>> {
@@ -109,6 +106,25 @@ impl Gateway {
             bail!("the gateway refuses ({}): {}", head.status.as_u16(), why.trim_end());
         }
         Ok(Answer { headers: head.headers, body })
+    }
+}
+
+/// Why a socket can't be had, and what to do.
+fn refusal(place: &Path, error: &std::io::Error) -> String {
+    let name = place.display();
+    match error.kind() {
+        ErrorKind::NotFound => {
+            format!(
+                "there is no {name} (is it running? systemctl status tidemill; --socket or --config name another)"
+            )
+        }
+        ErrorKind::ConnectionRefused => {
+            format!("{name} is left over from one that has ended (systemctl start tidemill)")
+        }
+        ErrorKind::PermissionDenied => {
+            format!("{name} is only for root and the gateway's own user (use sudo)")
+        }
+        _ => format!("{name}: {}", super::words(error)),
     }
 }
 

@@ -37,10 +37,37 @@ fn coloured() -> bool {
 
 /// What the operating system said, for people: no number, a small letter first.
 fn words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = without_number(&error.to_string());
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// An error with its causes, each told once: some repeat theirs in their own
+/// words. Without the operating system's numbers, which mend nothing.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut out = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = without_number(&text);
+        if out.contains(&text) {
+            continue;
+        }
+        if !out.is_empty() {
+            out += ": ";
+        }
+        out += &text;
+    }
+    out
+}
+
+/// `No such file or directory (os error 2)`, without what is in brackets.
+fn without_number(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out += part.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    out
 }
 
 /// Prints, and ends quietly when whoever reads has left (`| head`).
@@ -49,5 +76,22 @@ fn print(text: &str) -> anyhow::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_each_cause_once_and_no_number() {
+        let cause = std::io::Error::from_raw_os_error(2);
+        let error = anyhow::Error::new(cause).context("the store a.db can't be opened");
+        assert_eq!(told(&error), "the store a.db can't be opened: No such file or directory");
+        let cause = std::io::Error::from_raw_os_error(13);
+        let outer = format!("open a.db: {cause}; use sudo");
+        let error = anyhow::Error::new(cause).context(outer);
+        assert_eq!(told(&error), "open a.db: Permission denied; use sudo");
+        assert_eq!(words(&std::io::Error::from_raw_os_error(2)), "no such file or directory");
     }
 }

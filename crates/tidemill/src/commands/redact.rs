@@ -69,16 +69,24 @@ impl Secrets {
         }
     }
 
+    /// `Bearer x`: the whole, and what stands behind the kind.
+    fn add_words(&mut self, secret: &str) {
+        self.add(secret);
+        for word in secret.split_ascii_whitespace().skip(1) {
+            self.add(word);
+        }
+    }
+
     fn collect(&mut self, table: &Table, within: bool) {
         for (key, value) in table {
             let secret = within || is_secret(key);
             match value {
-                Value::String(text) if secret => self.add(text),
+                Value::String(text) if secret => self.add_words(text),
                 Value::String(text) => self.add_url(text),
                 Value::Table(table) => self.collect(table, secret || key == "headers"),
                 Value::Array(items) => {
                     for item in items.iter().filter_map(Value::as_str) {
-                        if secret { self.add(item) } else { self.add_url(item) }
+                        if secret { self.add_words(item) } else { self.add_url(item) }
                     }
                 }
                 _ => (),
@@ -91,6 +99,9 @@ impl Secrets {
         let Some((_, rest)) = text.split_once("://") else { return };
         if let Some((_, query)) = rest.split_once('?') {
             self.add(query);
+            for (_, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+                self.add(value);
+            }
         }
         if let Some((user, _)) = rest.split('/').next().unwrap_or_default().rsplit_once('@') {
             self.add(user);

@@ -152,11 +152,16 @@ mod tests {
                 name: "bcm2835".into(),
                 taken: vec![(0x76, "bme280".into())],
             }],
-            onewire: vec![OneWire { id: "28-0316a2795bff".into(), thermometer: true }],
+            onewire: vec![OneWire {
+                id: "28-0316a2795bff".into(),
+                thermometer: true,
+                snippet: None,
+            }],
             iio: vec![IioDevice {
                 device: "iio:device0".into(),
                 name: "bme280".into(),
                 channels: vec!["temp".into(), "pressure".into()],
+                snippet: None,
             }],
         };
         expect_test::expect![[r#"

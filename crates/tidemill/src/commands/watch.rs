@@ -61,9 +61,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 let request = url.as_str().into_client_request()?;
                 let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
                 let port = request.uri().port_u16().unwrap_or(80);
-                let stream = TcpStream::connect((host, port))
-                    .await
-                    .with_context(|| format!("connect to {host}:{port}"))?;
+                let stream = TcpStream::connect((host, port)).await.with_context(|| {
+                    format!("connect to {host}:{port}; is the gateway running there?")
+                })?;
                 follow(stream, &url, &args).await
             }
         }

@@ -31,7 +31,8 @@ impl Invalid {
             .into_iter()
             .map(|error| {
                 let (line, column) = place(text, error.span.map_or(0, |span| span.start));
-                Problem { line, column, path: error.path, message: error.message }
+                let message = readable(&error.message);
+                Problem { line, column, path: error.path, message }
             })
             .collect();
         problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -41,6 +42,17 @@ impl Invalid {
     /// What is wrong, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+}
+
+/// One line of what a parser says on several: of a regular expression it draws
+/// where it broke.
+fn readable(message: &str) -> String {
+    match message.split_once("error: ") {
+        Some((drawn, why)) if drawn.starts_with("regex parse error") => {
+            format!("not a regular expression: {why}")
+        }
+        _ => message.to_owned(),
     }
 }
 

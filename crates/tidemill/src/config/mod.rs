@@ -72,13 +72,7 @@ impl Config {
     /// [`Invalid`] with everything that is wrong in it; any other error when it
     /// can't be read.
     pub fn load(path: &Path) -> anyhow::Result<Config> {
-        let size = fs::metadata(path).map(|about| about.len()).unwrap_or(0);
-        if size > FILE_MAX {
-            anyhow::bail!("{}: {size} bytes is too large for a configuration", path.display());
-        }
-        let bytes = fs::read(path).with_context(|| {
-            format!("read the configuration {}; name another with --config", path.display())
-        })?;
+        let bytes = bytes_of(path)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let valid = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
@@ -100,7 +94,7 @@ impl Config {
             .map(|error| ConfigError {
                 span: error.span(),
                 path: String::new(),
-                message: error.message().to_owned(),
+                message: syntax_of(error, text),
             })
             .collect();
         // What could be parsed of a broken file says nothing about the rest.
@@ -131,9 +125,7 @@ impl Config {
             let Some(section) = table_of(value, name, errors) else { continue };
             match name {
                 "gateway" => config.gateway = gateway_of(section, errors),
-                "store" => {
-                    config.store = settings::parse(section, name, &[], errors).unwrap_or_default();
-                }
+                "store" => config.store = store_of(section, errors),
                 "dashboard" => config.dashboard = dashboard_of(section, errors),
                 "forward" => {
                     for (name, section) in named(section, "forward", errors) {
@@ -174,6 +166,40 @@ impl Config {
     }
 }
 
+/// What the TOML parser says, in the words of those who write the file.
+fn syntax_of(error: &toml::de::Error, text: &str) -> String {
+    let at = error.span().unwrap_or_default();
+    let key = text.get(at).unwrap_or_default().trim();
+    match error.message() {
+        "duplicate key" => format!("`{key}` stands here for the second time; leave one out"),
+        "string values must be quoted, expected literal string" => {
+            "a text must be in quotes: \"…\"".to_owned()
+        }
+        "invalid basic string, expected `\"`" => {
+            "the text doesn't end: a quotation mark is missing".to_owned()
+        }
+        "key with no value, expected `=`" => "expected `key = value`".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// The bytes of a file that is small enough to be one of ours.
+fn bytes_of(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let name = path.display();
+    let size = fs::metadata(path).map(|about| about.len()).unwrap_or(0);
+    if path.is_file() && size > FILE_MAX {
+        anyhow::bail!("{name}: {size} bytes is too large for a configuration");
+    }
+    fs::read(path).with_context(|| {
+        let mend = match path {
+            path if path.is_dir() => "it is a folder: name a file with --config",
+            path if path.exists() => "try it with sudo, or name another with --config",
+            _ => "name another with --config",
+        };
+        format!("the configuration {name} can't be read; {mend}")
+    })
+}
+
 fn table_of<'a>(
     value: Spanned<DeValue<'a>>,
     path: &str,
@@ -183,7 +209,8 @@ fn table_of<'a>(
     match value.into_inner() {
         DeValue::Table(table) => Some(Spanned::new(span, table)),
         other => {
-            let message = format!("expected a table [{path}], found {}", other.type_str());
+            let found = settings::type_of(&other);
+            let message = format!("expected a table [{path}], found {found}");
             errors.push(ConfigError { span: Some(span), path: path.to_owned(), message });
             None
         }
@@ -232,6 +259,16 @@ fn gateway_of(section: Spanned<DeTable<'_>>, errors: &mut Vec<ConfigError>) -> G
     gateway
 }
 
+fn store_of(section: Spanned<DeTable<'_>>, errors: &mut Vec<ConfigError>) -> store::Config {
+    let config: store::Config =
+        settings::parse(section.clone(), "store", &[], errors).unwrap_or_default();
+    let mut report = Report::new(section, "store", errors);
+    for (key, message) in config.check() {
+        report.at(&[key], message);
+    }
+    config
+}
+
 fn dashboard_of(section: Spanned<DeTable<'_>>, errors: &mut Vec<ConfigError>) -> dashboard::Config {
     let config: dashboard::Config =
         settings::parse(section.clone(), "dashboard", &[], errors).unwrap_or_default();
@@ -253,7 +290,16 @@ fn forwarder_of(
     errors: &mut Vec<ConfigError>,
 ) -> Option<forward::Config> {
     let path = format!("forward.{name}");
+    let before = errors.len();
     let config: forward::Config = settings::parse(section.clone(), &path, &[], errors)?;
+    for error in &mut errors[before..] {
+        // The likeliest key would be meant, and it isn't the word itself that is.
+        if error.path == format!("{path}.password") {
+            error.message = "a password has no place in this file: use `password_file`, \
+                             `credential` or `password_env`"
+                .to_owned();
+        }
+    }
     if let Err(wrong) = config.check() {
         let mut report = Report::new(section, &path, errors);
         for error in wrong {

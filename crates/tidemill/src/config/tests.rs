@@ -144,8 +144,10 @@ temperature = { fied = "t", unit = 5 }
             tidemill.toml:6:9: store.flush: expected a duration such as 250ms, 1s, 15min, 30d, found the text "1 fortnight"
             tidemill.toml:7:8: store.keep: expected a duration such as 250ms, 1s, 15min, 30d, found the number 30
             tidemill.toml:8:12: store.max_size: expected a size such as 64MiB, 2GiB, found the text "2 apples"
-            tidemill.toml:11:10: dashboard.listen: expected an address and a port such as 0.0.0.0:8080
+            tidemill.toml:11:10: dashboard.listen: expected an address and a port such as "0.0.0.0:8080"; a name won't do
             tidemill.toml:12:8: dashboard.view: unknown value "everyone"; there are `lan`, `anyone`, `nobody`
+            tidemill.toml:13:10: dashboard.hosts.0: "https://pi.example.org/" is not a host name: use a bare name such as "gateway.example.org", without scheme, port or path
+            tidemill.toml:16:7: forward.cloud.url: "https" doesn't begin with ws://, wss://, mqtt:// or mqtts://
             tidemill.toml:17:11: forward.cloud.version: 3 is not a version of MQTT: use 5, or 4 for 3.1.1
             tidemill.toml:18:1: forward.cloud.pasword_file: unknown key `pasword_file`; did you mean `password_file`?
             tidemill.toml:20:10: forward.Big Cloud: "Big Cloud" is not a name: use 1 to 64 of a-z, 0-9, '-' and '_', beginning with a letter or digit
@@ -154,7 +156,7 @@ temperature = { fied = "t", unit = 5 }
             tidemill.toml:32:1: device.port.boud: unknown key `boud`; did you mean `baud`?
             tidemill.toml:35:17: device.port.channel.temperature.fied: unknown key `fied`; did you mean `field`?
             tidemill.toml:35:36: device.port.channel.temperature.unit: expected a text in quotes, found the number 5
-            tidemill.toml: 14 errors
+            tidemill.toml: 16 errors
         "#]],
     );
 }
@@ -171,22 +173,41 @@ fn a_broken_file_says_where_it_breaks() {
     check(
         "[store]\npath = \"x\n",
         expect![[r#"
-        tidemill.toml:2:10: invalid basic string, expected `"`
-        tidemill.toml: 1 error
-    "#]],
+            tidemill.toml:2:10: the text doesn't end: a quotation mark is missing
+            tidemill.toml: 1 error
+        "#]],
     );
     check(
         "store = 1\n",
         expect![[r#"
-        tidemill.toml:1:9: store: expected a table [store], found integer
-        tidemill.toml: 1 error
-    "#]],
+            tidemill.toml:1:9: store: expected a table [store], found a number
+            tidemill.toml: 1 error
+        "#]],
     );
     check(
         "[store]\npath = \"a\"\npath = \"b\"\n",
         expect![[r#"
-        tidemill.toml:3:1: duplicate key
-        tidemill.toml: 1 error
-    "#]],
+            tidemill.toml:3:1: `path` stands here for the second time; leave one out
+            tidemill.toml: 1 error
+        "#]],
     );
+}
+
+/// broken.txt: configurations as people write them by mistake, each followed by
+/// what they are told. `UPDATE_EXPECT=1` writes the answers anew.
+#[test]
+fn every_broken_configuration_is_answered_with_its_mend() {
+    let golden = include_str!("broken.txt");
+    let mut answered = String::new();
+    for case in golden.split("### ").skip(1) {
+        let (name, rest) = case.split_once('\n').expect("a name");
+        let (text, _) = rest.split_once("--- says\n").expect("what it says");
+        let Err(invalid) = Config::parse(text, Path::new("tidemill.toml")) else {
+            panic!("{name}: this is wrong and was accepted:\n{text}");
+        };
+        assert!(!invalid.to_string().contains("secret"), "no password is repeated: {invalid}");
+        answered += &format!("### {name}\n{text}--- says\n{invalid}\n");
+    }
+    assert!(golden.matches("### ").count() >= 60, "the issue asks for sixty");
+    expect_test::expect_file!["broken.txt"].assert_eq(&answered);
 }
