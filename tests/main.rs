@@ -19,6 +19,7 @@ mod isolation;
 mod login;
 mod noise;
 mod outage;
+mod outputs;
 mod page;
 #[expect(dead_code, reason = "the benchmark uses the rest")]
 mod support;

@@ -46,7 +46,7 @@ fn measure(format: &str, settings: &str, line: &str, time: Duration) -> Result<(
     let file = format!("driver = 'serial'\nport = '{port}'\nformat = '{format}'\n{settings}");
     let mut errors = Vec::new();
     let config = Config::parse("x", toml::de::DeTable::parse(&file)?, &mut errors);
-    let (runner, health) = Runner::new(config.ok_or_else(|| format!("{errors:?}"))?);
+    let (runner, health, _commands) = Runner::new(config.ok_or_else(|| format!("{errors:?}"))?);
 
     // One thread, so that its processor time is the reader's alone.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

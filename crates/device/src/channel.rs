@@ -94,9 +94,19 @@ impl Track {
         Reading { channel: self.channel().clone(), at, value: Value::Bad(fault) }
     }
 
+    /// What is to be written so that the channel reads `datum`.
+    pub(crate) fn unscaled(&self, datum: &Datum) -> Datum {
+        match datum {
+            Datum::Number(number) => {
+                Datum::Number((number - self.config.offset) / self.config.scale)
+            }
+            datum => datum.clone(),
+        }
+    }
+
     /// Scale and offset. `None` for another type than the channel's, which never
     /// changes, and for what isn't finite, which no payload can carry.
-    fn scaled(&self, datum: Datum) -> Option<Datum> {
+    pub(crate) fn scaled(&self, datum: Datum) -> Option<Datum> {
         if datum.kind() != self.config.spec.kind {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reading::{Channel, ChannelSpec, Kind, Unit, is_name};
+use reading::{Channel, ChannelSpec, Datum, Kind, Unit, is_name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::filters::{self, Filter};
 use crate::kind::{Declared, Kinded, Pace};
+use crate::output::{Failsafe, Level, Rules, Writable};
 use crate::settings::{self, ConfigError, Report, meant};
 use crate::{DRIVERS, Driver, DriverKind};
 
@@ -42,6 +43,8 @@ pub(crate) struct ChannelConfig {
     pub(crate) offset: f64,
     pub(crate) stale: Option<Duration>,
     pub(crate) filters: Vec<Filter>,
+    /// How it may be written; `None` when it is only read.
+    pub(crate) output: Option<Rules>,
 }
 
 /// The keys of `[device.NAME]` that every driver has, but for the channels.
@@ -90,10 +93,49 @@ pub(crate) struct ChannelSettings {
     /// What is done to the values, in order.
     #[serde(default)]
     pub(crate) filters: Vec<Filter>,
+    /// Of an output: what it becomes when the device is opened; false by
+    /// default, and for numbers and texts whatever it is.
+    pub(crate) initial: Option<Level>,
+    /// Of an output: what it becomes when the gateway stops; `initial` by
+    /// default.
+    pub(crate) on_stop: Option<Level>,
+    /// Of an output: what it becomes when no command has come for so long, as
+    /// { after = "10min", value = false }.
+    pub(crate) failsafe: Option<Failsafe>,
+    /// Of an output: a name; of all outputs of the device that share it only
+    /// one is on at a time.
+    pub(crate) interlock: Option<String>,
+    /// Of an output: once on it stays on for at least this long.
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) min_on: Option<Duration>,
+    /// Of an output: once off it stays off for at least this long.
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) min_off: Option<Duration>,
+    /// Of an output: once on it goes off by itself after this long.
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) pulse: Option<Duration>,
 }
 
-const CHANNEL_KEYS: &[&str] =
-    &["filters", "label", "offset", "range", "scale", "stale", "type", "unit"];
+const CHANNEL_KEYS: &[&str] = &[
+    "failsafe",
+    "filters",
+    "initial",
+    "interlock",
+    "label",
+    "min_off",
+    "min_on",
+    "offset",
+    "on_stop",
+    "pulse",
+    "range",
+    "scale",
+    "stale",
+    "type",
+    "unit",
+];
 
 /// The type of a channel's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -245,6 +287,7 @@ pub(crate) fn parse<K: Kinded>(
     }
     let channels: Vec<_> =
         declared.iter().map(|declared| channel::<K>(name, declared, &mut report)).collect();
+    interlocks(&declared, &mut report);
     let (poll, timeout) = pace.unwrap_or_default();
     let driver = K::build(own?, declared, poll, &mut report)?;
     Some(Config {
@@ -394,6 +437,8 @@ fn channel<K: Kinded>(
             report.at(&["channel", name, "filters", &place.to_string()], message);
         }
     }
+    let writable = K::writable(declared);
+    let output = rules(declared, writable, report);
     // A name that isn't one has been reported.
     let channel = Channel::new(device, name).ok()?;
     let unit = common.unit.clone().or_else(|| K::unit(declared).map(str::to_owned));
@@ -404,13 +449,114 @@ fn channel<K: Kinded>(
             unit: unit.map(Unit::from).unwrap_or_default(),
             label: common.label.clone(),
             range: common.range.map(|[low, high]| low..=high),
-            output: false,
+            output: writable != Writable::No,
         },
+        output,
         scale: common.scale.unwrap_or(1.0),
         offset: common.offset.unwrap_or(0.0),
         stale: common.stale,
         filters: common.filters.clone(),
     })
+}
+
+/// The keys of an output, with their defaults; `None` when it is none.
+fn rules<C>(declared: &Declared<C>, writable: Writable, report: &mut Report<'_>) -> Option<Rules> {
+    let (name, common, kind) = (declared.name.as_str(), &declared.common, declared.kind);
+    let mut wrong = |key: &[&str], message: String| {
+        report.at(&[&["channel", name], key].concat(), message);
+    };
+    let given = [
+        ("initial", common.initial.is_some()),
+        ("on_stop", common.on_stop.is_some()),
+        ("failsafe", common.failsafe.is_some()),
+        ("interlock", common.interlock.is_some()),
+        ("min_on", common.min_on.is_some()),
+        ("min_off", common.min_off.is_some()),
+        ("pulse", common.pulse.is_some()),
+    ];
+    let switches = ["interlock", "min_on", "min_off", "pulse"];
+    for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+        if writable != Writable::Output {
+            wrong(&[key], "only an output has it".into());
+        } else if switches.contains(&key) && kind != Kind::Boolean {
+            let of = kind.as_str();
+            wrong(&[key], format!("only an output that is on or off has it, and this is a {of}"));
+        }
+    }
+    let failsafe = common.failsafe.as_ref();
+    let values: [(&[&str], Option<&Level>); 3] = [
+        (&["initial"], common.initial.as_ref()),
+        (&["on_stop"], common.on_stop.as_ref()),
+        (&["failsafe", "value"], failsafe.map(|failsafe| &failsafe.value)),
+    ];
+    for (keys, Level(value)) in values.into_iter().filter_map(|(keys, v)| Some((keys, v?))) {
+        match (value, common.range) {
+            (value, _) if value.kind() != kind => {
+                wrong(keys, format!("expected a {}, as the output is", kind.as_str()));
+            }
+            (Datum::Number(number), Some([low, high])) if !(low..=high).contains(number) => {
+                wrong(keys, format!("expected {low} to {high}, as `range` has it"));
+            }
+            _ => {}
+        }
+    }
+    if failsafe.is_some_and(|failsafe| failsafe.after.is_zero()) {
+        wrong(&["failsafe", "after"], "expected a duration such as 30s, 10min".into());
+    }
+    for (key, given) in [("min_on", common.min_on), ("pulse", common.pulse)] {
+        if given.is_some_and(|given| given.is_zero()) {
+            wrong(&[key], "expected a duration such as 250ms, 2s; leave it out for none".into());
+        }
+    }
+    if let (Some(pulse), Some(min_on)) = (common.pulse, common.min_on)
+        && pulse < min_on
+    {
+        wrong(&["pulse"], "it is shorter than `min_on`, so it would be as long as that".into());
+    }
+    let value = |level: &Level| level.0.clone();
+    let off = (kind == Kind::Boolean).then_some(Datum::Boolean(false));
+    let initial = common.initial.as_ref().map(value).or(off);
+    match writable {
+        Writable::No => None,
+        Writable::Setting => Some(Rules::default()),
+        Writable::Output => Some(Rules {
+            on_stop: common.on_stop.as_ref().map(value).or_else(|| initial.clone()),
+            initial,
+            failsafe: failsafe.map(|failsafe| (failsafe.after, value(&failsafe.value))),
+            interlock: common.interlock.clone(),
+            min_on: common.min_on.unwrap_or_default(),
+            min_off: common.min_off.unwrap_or_default(),
+            pulse: common.pulse,
+        }),
+    }
+}
+
+/// Of those that may not be on together two can't be told to be.
+fn interlocks<C>(declared: &[Declared<C>], report: &mut Report<'_>) {
+    let values = |common: &ChannelSettings| {
+        let on = |level: Option<&Level>| level.is_some_and(|level| level.0 == true.into());
+        [
+            ("initial", on(common.initial.as_ref())),
+            ("on_stop", on(common.on_stop.as_ref())),
+            ("failsafe", on(common.failsafe.as_ref().map(|failsafe| &failsafe.value))),
+        ]
+    };
+    for (place, one) in declared.iter().enumerate() {
+        for (key, on) in values(&one.common) {
+            let earlier = declared[..place].iter().find(|other| {
+                one.common.interlock.is_some()
+                    && other.common.interlock == one.common.interlock
+                    && values(&other.common).contains(&(key, true))
+            });
+            if let Some(other) = earlier.filter(|_| on) {
+                let message = format!(
+                    "it may not be on together with {}, which has the same; one of them is false",
+                    other.name
+                );
+                report.at(&["channel", &one.name, key], message);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

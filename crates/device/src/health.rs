@@ -15,6 +15,8 @@ pub struct Health {
     pub bad: u64,
     /// Frames that were not understood; many make one bad reading.
     pub noise: u64,
+    /// Changes that are known to be missing from the readings.
+    pub missed: u64,
 }
 
 /// Whether a device is there.
@@ -42,6 +44,14 @@ impl State {
 impl Health {
     pub(crate) fn opening() -> Health {
         let since = Timestamp::now();
-        Health { state: State::Opening, since, error: None, readings: 0, bad: 0, noise: 0 }
+        Health {
+            state: State::Opening,
+            since,
+            error: None,
+            readings: 0,
+            bad: 0,
+            noise: 0,
+            missed: 0,
+        }
     }
 }

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::{self, ChannelSettings, Config, DeviceSettings};
+use crate::output::Writable;
 use crate::settings::{ConfigError, Report};
 use crate::{Driver, DriverKind as Entry};
 
@@ -67,6 +68,11 @@ pub(crate) trait Kinded: 'static {
     /// The unit of a channel that has none in the file.
     fn unit(_channel: &Declared<Self::Channel>) -> Option<&'static str> {
         None
+    }
+
+    /// Whether a channel can be written.
+    fn writable(_channel: &Declared<Self::Channel>) -> Writable {
+        Writable::No
     }
 
     /// Checks what serde can't see and makes the driver. Touches no hardware.

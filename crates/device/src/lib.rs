@@ -19,6 +19,7 @@ mod filters;
 mod health;
 mod kind;
 mod line;
+mod output;
 mod runner;
 pub mod scan;
 pub mod settings;
@@ -26,14 +27,15 @@ mod sysfs;
 mod usb;
 
 use async_trait::async_trait;
-use reading::{Datum, Timestamp, Value};
+use reading::{Channel, Datum, Timestamp, Value};
+use tokio::sync::oneshot;
 
 pub use config::Config;
 pub use drivers::DRIVERS;
 pub use failure::Failure;
 pub use health::{Health, State};
 pub use kind::DriverKind;
-pub use runner::Runner;
+pub use runner::{COMMANDS_MAX, Runner};
 
 /// The checked settings of one device: how to open it.
 #[async_trait]
@@ -58,6 +60,48 @@ pub trait Device: Send {
     /// When the device is lost. What is merely not understood is not an error:
     /// see [`Batch::noise`].
     async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure>;
+
+    /// Writes a channel and reads its state back. Called for channels that the
+    /// driver calls writable, with a value of the channel's type, before scale
+    /// and offset. A device that speaks on its own is written between two calls
+    /// of [`Device::read`], the first of which was dropped.
+    ///
+    /// # Errors
+    /// When the device is lost. What it merely refuses is not an error: see
+    /// [`Taken::Refused`].
+    async fn write(&mut self, channel: usize, _value: &Datum) -> Result<Taken, Failure> {
+        Ok(Taken::Refused(format!("channel {channel} can't be written: a bug of the driver")))
+    }
+
+    /// Takes up the last good value of a channel, before scale and offset: of
+    /// this run, or from before the gateway was started. Called once for each
+    /// channel that has one, before anything is read. Most devices know their
+    /// values better than we do.
+    fn restore(&mut self, _channel: usize, _last: &Datum) {}
+
+    /// Adds what has been held back to `batch`: the gateway stops.
+    fn finish(&mut self, _batch: &mut Batch) {}
+}
+
+/// What a device made of a value that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken {
+    /// What the channel reads now.
+    State(Datum),
+    /// It is there, but doesn't take the value: why, as a sentence for people.
+    Refused(String),
+}
+
+/// A value for an output, on its way to the device.
+#[derive(Debug)]
+pub struct Command {
+    /// Which output.
+    pub channel: Channel,
+    /// What it is to become, of the channel's type.
+    pub value: Datum,
+    /// Told when the device has taken it, or why it hasn't. A command that
+    /// nobody waits for any more isn't carried out.
+    pub reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// One value of one channel, as the device gave it.
@@ -81,6 +125,9 @@ pub struct Batch {
     noise: u64,
     /// The first of them, for the log.
     heard: Option<String>,
+    /// How many changes the device knows to be missing from the samples, which
+    /// say so where it matters.
+    pub missed: u64,
 }
 
 impl Batch {

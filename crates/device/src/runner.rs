@@ -1,21 +1,26 @@
+mod writing;
+
 use std::any::Any;
 use std::collections::hash_map::DefaultHasher;
+use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::OptionFuture;
-use reading::{Fault, Reading, Timestamp, Value};
+use reading::{Channel, Datum, Fault, Reading, Timestamp, Value};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{self, Instant, MissedTickBehavior};
+use tokio::time::{self, Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::channel::Track;
-use crate::{Batch, Config, Failure, Health, State};
+use crate::output::Outputs;
+use crate::{Batch, Command, Config, Device, Failure, Health, State};
 
 /// How long opening may take, unless `timeout` is longer.
 const OPEN_MAX: Duration = Duration::from_secs(10);
@@ -24,20 +29,40 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Noise is told to the log this often, with the count since the last time.
 const NOISE_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// Keeps one device open and turns its samples into readings.
+/// Commands that wait for their device. Who sends more is not waiting for
+/// answers, and is told so.
+pub const COMMANDS_MAX: usize = 16;
+
+/// Keeps one device open and turns its samples into readings; writes its
+/// outputs as commands and their rules say.
 pub struct Runner {
     config: Config,
     tracks: Vec<Track>,
+    outputs: Outputs,
+    commands: mpsc::Receiver<Command>,
+    /// The last good values, before scale and offset, by channel.
+    last: Vec<Option<Datum>>,
     health: watch::Sender<Health>,
     backoff: Backoff,
     noise: Noise,
+    missed: Noise,
 }
 
-/// Noise since it was last told to the log.
+/// Noise, or what is missing, since it was last told to the log.
 #[derive(Default)]
 struct Noise {
     count: u64,
     logged: Option<Instant>,
+}
+
+/// What a session waits for.
+enum Event {
+    /// The device has spoken, or is lost.
+    Answer(Result<(), Failure>),
+    /// Somebody wants an output written.
+    Command(Command),
+    /// An output's time has come.
+    Outputs,
 }
 
 /// Why a session with an open device ended.
@@ -51,15 +76,49 @@ enum End {
 /// Nobody listens any more.
 struct Closed;
 
+impl From<Closed> for End {
+    fn from(_: Closed) -> End {
+        End::Stopped
+    }
+}
+
 impl Runner {
-    /// Makes the runner of one device, and the view of its health.
-    pub fn new(config: Config) -> (Runner, watch::Receiver<Health>) {
+    /// Makes the runner of one device, the view of its health, and the way for
+    /// commands to its outputs.
+    pub fn new(config: Config) -> (Runner, watch::Receiver<Health>, mpsc::Sender<Command>) {
         let mut seed = DefaultHasher::new();
         (&config.name, Timestamp::now().as_micros()).hash(&mut seed);
         let tracks = config.channels.iter().cloned().map(Track::new).collect();
+        let mut outputs = Outputs::new();
+        for (place, channel) in config.channels.iter().enumerate() {
+            if let Some(rules) = &channel.output {
+                outputs.add(place, &channel.spec, rules.clone());
+            }
+        }
         let (health, seen) = watch::channel(Health::opening());
+        let (commander, commands) = mpsc::channel(COMMANDS_MAX);
         let backoff = Backoff::new(seed.finish());
-        (Runner { config, tracks, health, backoff, noise: Noise::default() }, seen)
+        let last = vec![None; config.channels.len()];
+        let runner = Runner {
+            config,
+            tracks,
+            outputs,
+            commands,
+            last,
+            health,
+            backoff,
+            noise: Noise::default(),
+            missed: Noise::default(),
+        };
+        (runner, seen, commander)
+    }
+
+    /// Takes up what the channels were before the gateway was started: the
+    /// total of a counter goes on from there.
+    pub fn restore(&mut self, last: impl Fn(&Channel) -> Option<Datum>) {
+        for (track, known) in self.tracks.iter().zip(&mut self.last) {
+            *known = last(track.channel()).map(|datum| track.unscaled(&datum));
+        }
     }
 
     /// Reads until `stop`, or until nobody listens. A fault is a reading, never
@@ -82,9 +141,20 @@ impl Runner {
             if self.lost(&failure, wait, &readings).await.is_err() {
                 return;
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = time::sleep(wait) => {}
+            let again = Instant::now() + wait;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = time::sleep_until(again) => break,
+                    // Not kept for later: who switches a pump now doesn't want
+                    // it switched in an hour.
+                    Some(command) = self.commands.recv() => {
+                        let device = &self.config.name;
+                        // Who sent it may have left meanwhile.
+                        _ = command.reply.send(Err(format!("{device} is lost: {failure}")));
+                    }
+                }
             }
         }
     }
@@ -110,7 +180,42 @@ impl Runner {
         let now = Instant::now();
         *opened = Some(now);
         self.tracks.iter_mut().for_each(|track| track.opened(now));
-        let mut settles = Some(now + SETTLED);
+        for (place, last) in self.last.iter().enumerate() {
+            if let Some(last) = last {
+                device.restore(place, last);
+            }
+        }
+        let first = self.outputs.opened(now);
+        if let Err(end) = self.write_all(&mut *device, first, readings).await {
+            return end;
+        }
+        let mut batch = Batch::default();
+        match self.converse(&mut *device, &mut batch, readings, stop).await {
+            Err(End::Stopped) => {
+                self.leave(&mut *device, &mut batch, readings).await;
+                End::Stopped
+            }
+            Err(end) => {
+                // What it still holds is true, however it was lost.
+                device.finish(&mut batch);
+                if !batch.samples.is_empty() && self.send(&mut batch, readings).await.is_err() {
+                    return End::Stopped;
+                }
+                end
+            }
+            Ok(never) => match never {},
+        }
+    }
+
+    /// Reads and writes an open device, until it is lost or we stop.
+    async fn converse(
+        &mut self,
+        device: &mut dyn Device,
+        batch: &mut Batch,
+        readings: &mpsc::Sender<Vec<Reading>>,
+        stop: &CancellationToken,
+    ) -> Result<Infallible, End> {
+        let mut settles = Some(Instant::now() + SETTLED);
         let mut ticks = self.config.poll.map(|poll| {
             let mut ticks = time::interval(poll);
             // After a slow answer the next is asked for one pace later: a burst
@@ -118,50 +223,78 @@ impl Runner {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        let patience = self.config.timeout;
-        let mut batch = Batch::default();
         loop {
-            let answer = {
-                let mut read = pin!(async {
-                    if let Some(ticks) = &mut ticks {
-                        ticks.tick().await;
+            let asked = self.event(device, &mut ticks, batch, &mut settles, readings, stop);
+            match asked.await? {
+                Event::Command(command) => self.obey(device, command, readings).await?,
+                Event::Outputs => self.output_due(device, readings).await?,
+                Event::Answer(answer) => {
+                    let heard = !batch.samples.is_empty() || batch.noise > 0 || batch.missed > 0;
+                    if heard {
+                        self.send(batch, readings).await?;
                     }
-                    let read = device.read(&mut batch);
-                    match patience {
-                        Some(patience) => time::timeout(patience, read)
-                            .await
-                            .unwrap_or_else(|_| Err(too_slow("an answer", patience))),
-                        None => read.await,
+                    if let Err(failure) = answer {
+                        return Err(End::Lost(failure));
                     }
-                });
-                loop {
-                    let due = self.next(settles);
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return End::Stopped,
-                        answer = &mut read => break answer,
-                        Some(()) = OptionFuture::from(due.map(time::sleep_until)) => {
-                            if self.due(&mut settles, readings).await.is_err() {
-                                return End::Stopped;
-                            }
-                        }
+                    self.back(&mut settles);
+                    // A device that always has more to say must not hide a
+                    // channel that has nothing, nor a command.
+                    if self.next(settles).is_some_and(|due| due <= Instant::now()) {
+                        self.due(&mut settles, readings).await?;
+                    }
+                    self.output_due(device, readings).await?;
+                    if let Ok(command) = self.commands.try_recv() {
+                        self.obey(device, command, readings).await?;
                     }
                 }
-            };
-            let heard = !batch.samples.is_empty() || batch.noise > 0;
-            if heard && self.send(&mut batch, readings).await.is_err() {
-                return End::Stopped;
             }
-            if let Err(failure) = answer {
-                return End::Lost(failure);
+        }
+    }
+
+    /// Waits for the next thing to do.
+    async fn event(
+        &mut self,
+        device: &mut dyn Device,
+        ticks: &mut Option<Interval>,
+        batch: &mut Batch,
+        settles: &mut Option<Instant>,
+        readings: &mpsc::Sender<Vec<Reading>>,
+        stop: &CancellationToken,
+    ) -> Result<Event, End> {
+        let patience = self.config.timeout;
+        // A device that was asked is let finish its answer, or the answer would
+        // be taken for that to another question.
+        let asked = AtomicBool::new(false);
+        let mut read = pin!(async {
+            if let Some(ticks) = ticks {
+                ticks.tick().await;
+                asked.store(true, Ordering::Relaxed);
             }
-            self.back(&mut settles);
-            // A device that always has more to say must not hide a channel that
-            // has nothing.
-            if self.next(settles).is_some_and(|due| due <= Instant::now())
-                && self.due(&mut settles, readings).await.is_err()
-            {
-                return End::Stopped;
+            let read = device.read(batch);
+            match patience {
+                Some(patience) => time::timeout(patience, read)
+                    .await
+                    .unwrap_or_else(|_| Err(too_slow("an answer", patience))),
+                None => read.await,
+            }
+        });
+        loop {
+            let free = !asked.load(Ordering::Relaxed);
+            let outputs = self.outputs.next().filter(|_| free);
+            let due = self.next(*settles).into_iter().chain(outputs).min();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(End::Stopped),
+                answer = &mut read => return Ok(Event::Answer(answer)),
+                Some(command) = self.commands.recv(), if free => {
+                    return Ok(Event::Command(command));
+                }
+                Some(()) = OptionFuture::from(due.map(time::sleep_until)) => {
+                    if outputs.is_some_and(|at| at <= Instant::now()) {
+                        return Ok(Event::Outputs);
+                    }
+                    self.due(settles, readings).await?;
+                }
             }
         }
     }
@@ -186,10 +319,14 @@ impl Runner {
                 continue;
             };
             noise += u64::from(sample.value == Value::Bad(Fault::Corrupt));
+            if let Some(datum) = sample.value.datum() {
+                self.last[sample.channel] = Some(datum.clone());
+            }
             out.extend(track.reading(sample.value, sample.at.unwrap_or(at), now));
         }
         let heard = batch.heard.take();
         batch.noise = 0;
+        self.missed(std::mem::take(&mut batch.missed), now);
         self.noise(noise, heard, now);
         self.pass_on(out, noise, readings).await
     }
@@ -203,6 +340,23 @@ impl Runner {
             let heard = heard.unwrap_or_default();
             warn!(device, frames, heard, "noise: frames not understood");
             self.noise = Noise { count: 0, logged: Some(now) };
+        }
+    }
+
+    /// Counts changes that are missing, and tells the log of it, but rarely.
+    fn missed(&mut self, count: u64, now: Instant) {
+        self.missed.count += count;
+        let silent = self.missed.logged.is_some_and(|at| now < at + NOISE_LOGGED_EVERY);
+        if self.missed.count > 0 && !silent {
+            let (device, changes) = (&self.config.name, self.missed.count);
+            warn!(device, changes, "more changes than can be told: their number is known");
+            self.missed = Noise { count: 0, logged: Some(now) };
+        }
+        if count > 0 {
+            self.health.send_if_modified(|health| {
+                health.missed += count;
+                false
+            });
         }
     }
 

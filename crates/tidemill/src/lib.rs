@@ -11,6 +11,7 @@ pub mod config;
 mod gateway;
 mod intake;
 mod listen;
+mod outputs;
 mod place;
 mod status;
 mod supervisor;
@@ -30,6 +31,7 @@ use tracing::info;
 
 pub use config::{Config, Invalid};
 use gateway::Gateway;
+use outputs::Outputs;
 use status::Observed;
 use supervisor::Supervisor;
 use watchdog::Pulse;
@@ -48,7 +50,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             .await
             .with_context(|| format!("open the store {}", config.store.path.display()))?;
     let hub = Hub::new(id.clone(), store.epoch(), channels.clone());
-    hub.seed(store.latest().await?);
+    let latest = store.latest().await?;
+    let last = outputs::last(&store, &channels, &latest).await?;
+    hub.seed(latest);
     let mut observed = Observed::new(&config, store.clone());
 
     let mut parts = Supervisor::default();
@@ -58,17 +62,21 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
     let (batches, intake) = mpsc::channel(intake::BATCHES_MAX);
     let pulse = Pulse::default();
+    let mut outputs = Outputs::default();
     for device in config.devices {
-        let name = format!("device {}", device.name());
+        let name = device.name().to_owned();
         let about = status::Device::of(&device);
-        let (runner, health) = Runner::new(device);
+        let (mut runner, health, commands) = Runner::new(device);
+        runner.restore(|channel| last.get(channel).cloned());
+        outputs.device(&name, commands);
         observed.device(about, health);
         let part = runner.run(batches.clone(), stop.clone());
-        parts.spawn(name, async {
+        parts.spawn(format!("device {name}"), async {
             part.await;
             Ok(())
         });
     }
+    let set = outputs.set();
     parts.spawn("writer", async { Ok(writer.run().await?) });
     let part = intake::run(intake, appender, hub.clone(), pulse.clone());
     let taken_in = quiet.clone().drop_guard();
@@ -85,6 +93,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             epoch: store.epoch(),
         };
         let (forwarder, link) = Forwarder::new(name.clone(), config, gateway, cursor);
+        let forwarder = forwarder.with_outputs(set.clone());
         observed.forwarder(about, link);
         let part = forwarder.run(quiet.clone());
         parts.spawn(format!("forwarder {name}"), async {
@@ -103,9 +112,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         store,
         status: Arc::new(move || observed.status()),
         access: Access::open(&config.store.path.with_file_name("access.json")),
-        set: Arc::new(|channel, _| {
-            Box::pin(async move { Err(format!("{channel}: no such output")) })
-        }),
+        set,
     };
     parts.spawn("dashboard", async move {
         let Some(listener) = quiet.run_until_cancelled(listen::http(listen)).await else {

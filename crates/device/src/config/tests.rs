@@ -154,3 +154,47 @@ fn channels_keep_the_order_of_the_file() {
     assert_eq!(config, again);
     assert_ne!(config, check(&file.replace('V', "A"), &expect![[""]]).unwrap());
 }
+
+#[test]
+fn the_keys_of_outputs_are_checked() {
+    check(
+        r#"
+[device.panel]
+driver = "gpio"
+[device.panel.channel]
+door = { line = 1, initial = true, pulse = "1s" }
+pump = { line = 2, direction = "output", initial = 1, failsafe = { after = "0s", value = "off" } }
+up = { line = 3, direction = "output", interlock = "motor", initial = true }
+down = { line = 4, direction = "output", interlock = "motor", initial = true, debounce = "1s" }
+fan = { line = 5, direction = "output", failsafe = { value = false }, min_on = "5s", pulse = "1s" }
+"#,
+        &expect![[r#"
+            4:30 device.panel.channel.door.initial: only an output has it
+            4:44 device.panel.channel.door.pulse: only an output has it
+            5:52 device.panel.channel.pump.initial: expected a boolean, as the output is
+            5:76 device.panel.channel.pump.failsafe.after: expected a duration such as 30s, 10min
+            5:90 device.panel.channel.pump.failsafe.value: expected a boolean, as the output is
+            7:73 device.panel.channel.down.initial: it may not be on together with up, which has the same; one of them is false
+            7:90 device.panel.channel.down.debounce: an output doesn't have it: it is driven
+            8:52 device.panel.channel.fan.failsafe.after: missing key `after`
+            8:94 device.panel.channel.fan.pulse: it is shorter than `min_on`, so it would be as long as that
+        "#]],
+    );
+    check(
+        r#"
+[device.x]
+driver = "sim"
+[device.x.channel]
+a = { wave = "square", output = true }
+b = { output = true, type = "number", range = [0, 10], initial = 11, on_stop = true, min_on = "1s" }
+c = { min_off = "1s" }
+"#,
+        &expect![[r#"
+            4:14 device.x.channel.a.wave: an output keeps what is written to it: leave `wave` out
+            5:66 device.x.channel.b.initial: expected 0 to 10, as `range` has it
+            5:80 device.x.channel.b.on_stop: expected a number, as the output is
+            5:95 device.x.channel.b.min_on: only an output that is on or off has it, and this is a number
+            6:17 device.x.channel.c.min_off: only an output has it
+        "#]],
+    );
+}

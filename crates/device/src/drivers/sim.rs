@@ -12,8 +12,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::kind::{Declared, Kinded, Pace};
+use crate::output::Writable;
 use crate::settings::Report;
-use crate::{Batch, Device, Driver, Failure, Sample};
+use crate::{Batch, Device, Driver, Failure, Sample, Taken};
 
 /// The driver.
 pub(crate) struct Sim;
@@ -79,6 +80,9 @@ pub(crate) struct Signal {
     noise: Option<f64>,
     /// What a cycle says in turn, one each `period`.
     values: Option<Vec<String>>,
+    /// It is an output: it keeps what is written to it, and has no wave.
+    #[serde(default)]
+    output: bool,
 }
 
 /// The form of a wave.
@@ -112,6 +116,8 @@ struct Generator {
     random: Random,
     /// Where the random walk is.
     walk: f64,
+    /// Of an output: what it was set to.
+    set: Option<Datum>,
 }
 
 struct Checked {
@@ -153,6 +159,8 @@ humidity    = { wave = "walk", low = 30, high = 70, step = 0.5, unit = "%RH" }
 pulses      = { wave = "counter", step = 1 }
 pump        = { wave = "square", type = "boolean", period = "20s" }
 mode        = { wave = "cycle", values = ["idle", "heating", "cooling"], period = "30s" }
+valve       = { output = true, initial = false, failsafe = { after = "10min", value = false } }
+heater      = { output = true, type = "number", initial = 0, range = [0, 100], unit = "%" }
 "#;
     const PACE: Pace = Pace::Asked(Duration::from_secs(1));
     type Settings = Settings;
@@ -171,6 +179,9 @@ mode        = { wave = "cycle", values = ["idle", "heating", "cooling"], period 
 
     fn kind(channel: &Declared<Signal>) -> Result<Kind, String> {
         let signal = &channel.own;
+        if signal.output {
+            return Ok(channel.common.kind.map_or(Kind::Boolean, Kind::from));
+        }
         let natural = if signal.wave == Wave::Cycle { Kind::Text } else { Kind::Number };
         match channel.common.kind.map_or(natural, Kind::from) {
             Kind::Boolean if signal.wave == Wave::Square => Ok(Kind::Boolean),
@@ -181,6 +192,10 @@ mode        = { wave = "cycle", values = ["idle", "heating", "cooling"], period 
                 kind.as_str()
             )),
         }
+    }
+
+    fn writable(channel: &Declared<Signal>) -> Writable {
+        if channel.own.output { Writable::Output } else { Writable::No }
     }
 
     fn build(
@@ -239,7 +254,11 @@ impl Generator {
         }
         let random = Random::new(seed ^ (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let walk = f64::midpoint(low, high);
-        Some(Generator { signal, kind: channel.kind, low, high, period, texts, random, walk })
+        if signal.output && signal.wave != Wave::default() {
+            return wrong("wave", "an output keeps what is written to it: leave `wave` out");
+        }
+        let kind = channel.kind;
+        Some(Generator { signal, kind, low, high, period, texts, random, walk, set: None })
     }
 
     /// The value at `time` seconds, the `tick`th.
@@ -330,11 +349,20 @@ impl Device for Open {
             // The last is now; those before it were due a step earlier each.
             let ago = self.step.saturating_mul(u32::try_from(due - 1 - n).unwrap_or(u32::MAX));
             for (channel, generator) in self.generators.iter_mut().enumerate() {
-                let value = generator.at(tick, time);
+                let value = match &generator.set {
+                    Some(datum) => Value::Good(datum.clone()),
+                    None if generator.signal.output => continue,
+                    None => generator.at(tick, time),
+                };
                 batch.samples.push(Sample { channel, at: Some(at - ago), value });
             }
         }
         Ok(())
+    }
+
+    async fn write(&mut self, channel: usize, value: &Datum) -> Result<Taken, Failure> {
+        self.generators[channel].set = Some(value.clone());
+        Ok(Taken::State(value.clone()))
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use async_trait::async_trait;
-use gpiocdev::line::{Bias as CdevBias, EdgeDetection, EdgeKind, EventClock, Offset};
+use gpiocdev::line::{Bias as CdevBias, EdgeDetection, EdgeKind, EventClock, Offset, Value};
 use gpiocdev::tokio::AsyncRequest;
 use gpiocdev::{Chip, Request};
 use reading::{Fault, Timestamp};
 
-use super::{Bias, CONSUMER, Edge, Input, Inputs, LineId};
+use super::{Bias, CONSUMER, Edge, Edges, Line, LineId, Lines, Role};
 use crate::Failure;
 use crate::failure::fault;
 
@@ -22,17 +22,17 @@ const EVENTS_MAX: usize = 64;
 
 struct Cdev {
     request: AsyncRequest,
-    /// By offset: the input's place, and the number of its last change.
+    /// By offset: the line's place, and the number of its last change.
     places: HashMap<Offset, (usize, u32)>,
     offsets: Vec<Offset>,
     events: Vec<u64>,
 }
 
-/// Takes the inputs of one chip: a path, a name such as `gpiochip0`, or a label.
+/// Takes lines of one chip: a path, a name such as `gpiochip0`, or a label.
 ///
 /// # Errors
 /// When there is no such chip or line, or another holds it.
-pub(crate) fn open(chip: &str, inputs: &[Input]) -> Result<Box<dyn Inputs>, Failure> {
+pub(crate) fn open(chip: &str, lines: &[Line]) -> Result<Box<dyn Lines>, Failure> {
     let found = find(chip)?;
     let mut builder = Request::builder();
     builder
@@ -41,29 +41,39 @@ pub(crate) fn open(chip: &str, inputs: &[Input]) -> Result<Box<dyn Inputs>, Fail
         .with_kernel_event_buffer_size(KERNEL_EVENTS_MAX);
     let mut places = HashMap::new();
     let mut offsets = Vec::new();
-    for (place, input) in inputs.iter().enumerate() {
-        let offset = offset(&found, chip, &input.line)?;
-        builder.with_line(offset).as_input();
-        match input.bias {
+    for (place, line) in lines.iter().enumerate() {
+        let offset = offset(&found, chip, &line.line)?;
+        builder.with_line(offset);
+        // An output has its level with the request: it never glitches.
+        match line.role {
+            Role::Input(_) => builder.as_input(),
+            Role::Output(active) => builder.as_output(Value::from(active)),
+        };
+        match line.bias {
             Bias::AsIs => {}
             Bias::Disabled => _ = builder.with_bias(CdevBias::Disabled),
             Bias::PullUp => _ = builder.with_bias(CdevBias::PullUp),
             Bias::PullDown => _ = builder.with_bias(CdevBias::PullDown),
         }
-        if input.active_low {
+        if line.active_low {
             builder.as_active_low();
         } else {
             builder.as_active_high();
         }
-        if let Some(debounce) = input.debounce {
+        if let Some(debounce) = line.debounce {
             builder.with_debounce_period(debounce);
         }
-        builder
-            .with_edge_detection(EdgeDetection::BothEdges)
-            .with_event_clock(EventClock::Realtime);
+        if let Role::Input(edges) = line.role {
+            let detection = match edges {
+                Edges::Rising => EdgeDetection::RisingEdge,
+                Edges::Falling => EdgeDetection::FallingEdge,
+                Edges::Both => EdgeDetection::BothEdges,
+            };
+            builder.with_edge_detection(detection).with_event_clock(EventClock::Realtime);
+        }
         offsets.push(offset);
         if places.insert(offset, (place, 0)).is_some() {
-            let detail = format!("two channels watch line {offset} of {chip}: leave one out");
+            let detail = format!("two channels have line {offset} of {chip}: leave one out");
             return Err(Failure::new(Fault::Busy, detail));
         }
     }
@@ -129,7 +139,7 @@ fn failure(thing: &str, error: &gpiocdev::Error) -> Failure {
 }
 
 #[async_trait]
-impl Inputs for Cdev {
+impl Lines for Cdev {
     fn levels(&mut self) -> Result<Vec<bool>, Failure> {
         let request: &Request = self.request.as_ref();
         let level = |offset: &Offset| request.value(*offset).map(bool::from);
@@ -144,12 +154,12 @@ impl Inputs for Cdev {
         for event in self.events[..words].chunks_exact(request.edge_event_u64_size()) {
             let event =
                 request.edge_event_from_slice(event).map_err(|error| failure("changes", &error))?;
-            let Some((input, last)) = self.places.get_mut(&event.offset) else { continue };
-            let missed = event.line_seqno != last.wrapping_add(1);
+            let Some((line, last)) = self.places.get_mut(&event.offset) else { continue };
+            let missed = event.line_seqno.wrapping_sub(last.wrapping_add(1));
             *last = event.line_seqno;
             let micros = i64::try_from(event.timestamp_ns / 1000).unwrap_or(i64::MAX);
             edges.push(Edge {
-                input: *input,
+                line: *line,
                 // The kernel has already turned an active-low line round.
                 active: event.kind == EdgeKind::Rising,
                 at: Some(Timestamp::from_micros(micros)),
@@ -157,6 +167,12 @@ impl Inputs for Cdev {
             });
         }
         Ok(())
+    }
+
+    fn drive(&mut self, line: usize, active: bool) -> Result<bool, Failure> {
+        let (request, offset): (&Request, _) = (self.request.as_ref(), self.offsets[line]);
+        let state = request.set_value(offset, active.into()).and_then(|()| request.value(offset));
+        state.map(bool::from).map_err(|error| failure(&format!("line {offset}"), &error))
     }
 }
 

@@ -1,7 +1,8 @@
-//! Digital inputs: their levels, and the changes of them. One trait, so that
-//! the driver doesn't know who watches the lines.
+//! Digital lines: their levels, the changes of inputs, and writing outputs. One
+//! trait, so that the driver doesn't know who holds the lines.
 
 mod cdev;
+mod meter;
 #[cfg(feature = "rpi")]
 mod rpi;
 mod sim;
@@ -10,10 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reading::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::Failure;
 
 pub(crate) use cdev::open as open_cdev;
+pub(crate) use meter::Meter;
 #[cfg(feature = "rpi")]
 pub(crate) use rpi::open as open_rpi;
 pub(crate) use sim::open as open_sim;
@@ -44,10 +48,33 @@ pub(crate) enum Bias {
     PullDown,
 }
 
-/// One input as it is wanted.
+/// What a line is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It is read, and these changes are told. Never driven.
+    Input(Edges),
+    /// It is driven, from the moment it is taken: active or not.
+    Output(bool),
+}
+
+/// Which changes of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Edges {
+    /// Those that make it active.
+    #[default]
+    Rising,
+    /// Those that make it inactive.
+    Falling,
+    /// All.
+    Both,
+}
+
+/// One line as it is wanted.
 #[derive(Clone, Debug)]
-pub(crate) struct Input {
+pub(crate) struct Line {
     pub(crate) line: LineId,
+    pub(crate) role: Role,
     pub(crate) bias: Bias,
     pub(crate) active_low: bool,
     /// Levels that last less are no change.
@@ -56,23 +83,24 @@ pub(crate) struct Input {
     pub(crate) toggle: Option<Duration>,
 }
 
-/// A change of one input, or its level at the opening.
+/// A change of one input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
-    /// The place of the input in the request.
-    pub(crate) input: usize,
+    /// The place of the line in the request.
+    pub(crate) line: usize,
     /// Whether it is now active, with `active_low` taken into account.
     pub(crate) active: bool,
     /// When, as the kernel saw it.
     pub(crate) at: Option<Timestamp>,
-    /// Changes before this one have been lost.
-    pub(crate) missed: bool,
+    /// So many changes before this one have been lost.
+    pub(crate) missed: u32,
 }
 
-/// Inputs that are being watched. Dropping it releases them.
+/// Lines that are held. Dropping it releases them: an output then stays as it
+/// is, as far as the board does that.
 #[async_trait]
-pub(crate) trait Inputs: Send {
-    /// The levels now, one for each input.
+pub(crate) trait Lines: Send {
+    /// The levels now, one for each line; of an output what it is read back as.
     ///
     /// # Errors
     /// When they can't be read.
@@ -83,6 +111,44 @@ pub(crate) trait Inputs: Send {
     /// # Errors
     /// When the chip is lost.
     async fn changes(&mut self, edges: &mut Vec<Edge>) -> Result<(), Failure>;
+
+    /// Drives an output, and reads it back.
+    ///
+    /// # Errors
+    /// When the chip is lost.
+    fn drive(&mut self, line: usize, active: bool) -> Result<bool, Failure>;
+}
+
+impl Edges {
+    /// Whether a change that leads to this state is one.
+    pub(crate) fn is(self, active: bool) -> bool {
+        match self {
+            Edges::Rising => active,
+            Edges::Falling => !active,
+            Edges::Both => true,
+        }
+    }
+
+    /// What tells of the changes of both.
+    pub(crate) fn and(self, other: Edges) -> Edges {
+        if self == other { self } else { Edges::Both }
+    }
+}
+
+impl Edge {
+    /// How many changes of a kind this one stands for, those that were missed
+    /// before it with it, on a line of which `told` are told.
+    pub(crate) fn count(&self, kind: Edges, told: Edges) -> u64 {
+        let missed = u64::from(self.missed);
+        match (kind, told) {
+            // They alternate: the last that was missed led to the other state.
+            (Edges::Rising | Edges::Falling, Edges::Both) => match kind.is(self.active) {
+                true => missed / 2 + 1,
+                false => missed.div_ceil(2),
+            },
+            _ => missed + 1,
+        }
+    }
 }
 
 impl std::fmt::Display for LineId {

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Bias, Edge, Input, Inputs};
+use super::{Bias, Edge, Edges, Line as Wanted, Lines, Role};
 use crate::Failure;
 use crate::line::{Frame, Frames};
 
@@ -25,6 +25,7 @@ struct Sim {
 struct Line {
     /// As the pipe calls it.
     id: String,
+    role: Role,
     active_low: bool,
     debounce: Duration,
     /// The level at the pin: high or low.
@@ -34,29 +35,42 @@ struct Line {
     /// Another level, and until when it must last to count.
     pending: Option<(bool, Instant)>,
     toggle: Option<(Duration, Instant)>,
+    /// Changes that nobody was told of.
+    missed: u32,
 }
 
-/// Makes the inputs. `commands` is the path of a named pipe that takes lines
+/// Changes of one line that are kept for who is late, as the kernel keeps some.
+const CHANGES_MAX: u128 = 1024;
+
+/// Makes the lines. `commands` is the path of a named pipe that takes lines
 /// such as `17=1`; it is made when it isn't there.
 ///
 /// # Errors
 /// When the pipe can't be made or opened.
-pub(crate) fn open(commands: Option<&str>, inputs: &[Input]) -> Result<Box<dyn Inputs>, Failure> {
+pub(crate) fn open(commands: Option<&str>, wanted: &[Wanted]) -> Result<Box<dyn Lines>, Failure> {
     let commands = match commands {
         Some(path) => Some(listen(path).map_err(|error| Failure::io(path, &error))?),
         None => None,
     };
     let now = Instant::now();
-    let line = |input: &Input| Line {
-        id: input.line.to_string().trim_matches('"').to_owned(),
-        active_low: input.active_low,
-        debounce: input.debounce.unwrap_or_default(),
-        pin: input.bias == Bias::PullUp,
-        level: input.bias == Bias::PullUp,
-        pending: None,
-        toggle: input.toggle.map(|every| (every, now + every)),
+    let line = |wanted: &Wanted| {
+        let level = match wanted.role {
+            Role::Input(_) => wanted.bias == Bias::PullUp,
+            Role::Output(active) => active != wanted.active_low,
+        };
+        Line {
+            id: wanted.line.to_string().trim_matches('"').to_owned(),
+            role: wanted.role,
+            active_low: wanted.active_low,
+            debounce: wanted.debounce.unwrap_or_default(),
+            pin: level,
+            level,
+            pending: None,
+            toggle: wanted.toggle.map(|every| (every, now + every)),
+            missed: 0,
+        }
     };
-    let lines = inputs.iter().map(line).collect();
+    let lines = wanted.iter().map(line).collect();
     Ok(Box::new(Sim { lines, commands, frames: Frames::new() }))
 }
 
@@ -81,7 +95,9 @@ impl Sim {
             "0" => false,
             _ => return,
         };
-        for line in lines.iter_mut().filter(|line| line.id == id.trim()) {
+        // An output follows nobody but its channel.
+        let inputs = lines.iter_mut().filter(|line| matches!(line.role, Role::Input(_)));
+        for line in inputs.filter(|line| line.id == id.trim()) {
             line.set(level, now);
         }
     }
@@ -103,33 +119,56 @@ impl Line {
         self.pending.map(|(_, at)| at).into_iter().chain(toggle).min()
     }
 
-    /// The new state, if one is due.
-    fn due(&mut self, now: Instant) -> Option<bool> {
-        if let Some((every, at)) = &mut self.toggle
-            && *at <= now
+    /// Adds the changes that are due.
+    fn due(&mut self, place: usize, now: Instant, edges: &mut Vec<Edge>) {
+        if let Some((every, at)) = self.toggle
+            && at <= now
         {
-            *at += *every;
-            self.set(!self.pin, now);
+            let due = (now - at).as_nanos() / every.as_nanos() + 1;
+            // The oldest go, an even number of them: the level stays right.
+            let lost = due.saturating_sub(CHANGES_MAX).next_multiple_of(2);
+            let told = u32::try_from(due - lost.min(due)).unwrap_or(0);
+            if self.debounce.is_zero() {
+                self.missed = self.missed.saturating_add(u32::try_from(lost).unwrap_or(u32::MAX));
+            }
+            let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+            for n in 0..told {
+                self.set(!self.pin, at + every * (lost + n));
+                self.change(place, now, edges);
+            }
+            self.toggle = Some((every, at + every * (lost + told)));
         }
-        let (level, _) = self.pending.take_if(|(_, at)| *at <= now)?;
+        self.change(place, now, edges);
+    }
+
+    /// Adds the change that has lasted long enough, if there is one.
+    fn change(&mut self, place: usize, now: Instant, edges: &mut Vec<Edge>) {
+        let Some((level, since)) = self.pending.take_if(|(_, at)| *at <= now) else { return };
         self.level = level;
-        Some(level != self.active_low)
+        let active = level != self.active_low;
+        let Role::Input(told) = self.role else { return };
+        if told.is(active) {
+            let missed = match told {
+                Edges::Both => std::mem::take(&mut self.missed),
+                _ => std::mem::take(&mut self.missed) / 2,
+            };
+            let at = Some(Timestamp::now() - (now - since));
+            edges.push(Edge { line: place, active, at, missed });
+        }
     }
 }
 
 #[async_trait]
-impl Inputs for Sim {
+impl Lines for Sim {
     fn levels(&mut self) -> Result<Vec<bool>, Failure> {
         Ok(self.lines.iter().map(|line| line.level != line.active_low).collect())
     }
 
     async fn changes(&mut self, edges: &mut Vec<Edge>) -> Result<(), Failure> {
         loop {
-            let (now, at) = (Instant::now(), Some(Timestamp::now()));
-            for (input, line) in self.lines.iter_mut().enumerate() {
-                if let Some(active) = line.due(now) {
-                    edges.push(Edge { input, active, at, missed: false });
-                }
+            let now = Instant::now();
+            for (place, line) in self.lines.iter_mut().enumerate() {
+                line.due(place, now, edges);
             }
             if !edges.is_empty() {
                 return Ok(());
@@ -158,10 +197,9 @@ impl Inputs for Sim {
                             Self::command(lines, text, now);
                             // Without a debounce every level counts, however short:
                             // the next line of the pipe may already be another.
-                            for (input, line) in lines.iter_mut().enumerate() {
-                                if line.debounce.is_zero() && let Some(active) = line.due(now) {
-                                    let at = Some(Timestamp::now());
-                                    edges.push(Edge { input, active, at, missed: false });
+                            for (place, line) in lines.iter_mut().enumerate() {
+                                if line.debounce.is_zero() {
+                                    line.change(place, now, edges);
                                 }
                             }
                         }
@@ -169,5 +207,12 @@ impl Inputs for Sim {
                 }
             }
         }
+    }
+
+    fn drive(&mut self, line: usize, active: bool) -> Result<bool, Failure> {
+        let line = &mut self.lines[line];
+        line.level = active != line.active_low;
+        line.pin = line.level;
+        Ok(active)
     }
 }

@@ -3,10 +3,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use reading::Datum;
+use tokio::sync::oneshot;
 use tracing::span;
 
 use super::*;
-use crate::{Device, Driver};
+use crate::{Driver, Taken};
 
 /// What a scripted device does at one call.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ fn scripted(openings: &[Opening]) -> Option<Scripted> {
 /// Runs for `seconds` of paused time: the readings as `a=1`, with the second
 /// each came in, and the health at the end.
 async fn run(config: Config, seconds: u64) -> (Vec<String>, Health) {
-    let (runner, health) = Runner::new(config);
+    let (runner, health, _commands) = Runner::new(config);
     let (sender, mut receiver) = mpsc::channel::<Vec<Reading>>(1);
     let stop = CancellationToken::new();
     let begin = Instant::now();
@@ -228,7 +229,7 @@ async fn the_simulated_misfortunes_are_survived() {
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_when_nobody_listens() {
-    let (runner, _health) = Runner::new(config(scripted(&[Ok(vec![Say(1.0)])]), AB));
+    let (runner, _health, _) = Runner::new(config(scripted(&[Ok(vec![Say(1.0)])]), AB));
     let (sender, receiver) = mpsc::channel(1);
     drop(receiver);
     runner.run(sender, CancellationToken::new()).await;
@@ -284,4 +285,123 @@ impl tracing::Subscriber for Lines {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}
+}
+
+/// Outputs `a` and `b` of a scripted device, and what becomes of commands: each
+/// with its second, its channel, its value, and what the answer is to begin
+/// with.
+async fn commanded(keys: &str, commands: &[(u64, &str, bool, &str)], seconds: u64) -> Vec<String> {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let mut config = config(None, keys);
+    config.driver = Arc::new(Switches { written: written.clone() });
+    (config.poll, config.timeout) = (None, None);
+    let (runner, _health, commander) = Runner::new(config);
+    let (sender, mut receiver) = mpsc::channel::<Vec<Reading>>(16);
+    let stop = CancellationToken::new();
+    let script = async {
+        let begin = Instant::now();
+        for &(second, channel, value, expected) in commands {
+            time::sleep_until(begin + Duration::from_secs(second)).await;
+            let (reply, outcome) = oneshot::channel();
+            let channel = format!("x/{channel}").parse().unwrap();
+            commander.send(Command { channel, value: value.into(), reply }).await.unwrap();
+            let outcome = outcome.await.unwrap().map_or_else(|error| error, |()| "ok".to_owned());
+            assert!(outcome.starts_with(expected), "{outcome}");
+        }
+        time::sleep_until(begin + Duration::from_secs(seconds)).await;
+        stop.cancel();
+    };
+    let begin = Instant::now();
+    let collect = async {
+        let mut seen = Vec::new();
+        while let Some(readings) = receiver.recv().await {
+            for reading in readings {
+                let (second, name) = (begin.elapsed().as_secs(), reading.channel.name().to_owned());
+                let on = reading.value.datum() == Some(&true.into());
+                seen.push(format!("{second}s {name} {}", if on { "on" } else { "off" }));
+            }
+        }
+        seen
+    };
+    let (_, (), seen) = tokio::join!(runner.run(sender, stop.clone()), script, collect);
+    // Every state that is read has been written, and nothing else has.
+    assert_eq!(seen, *written.lock().unwrap());
+    seen
+}
+
+/// Outputs that take everything, and note it with the second.
+struct Switches {
+    written: Arc<Mutex<Vec<String>>>,
+}
+
+struct OpenSwitches {
+    written: Arc<Mutex<Vec<String>>>,
+    opened: Instant,
+}
+
+#[async_trait]
+impl Driver for Switches {
+    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        Ok(Box::new(OpenSwitches { written: self.written.clone(), opened: Instant::now() }))
+    }
+}
+
+#[async_trait]
+impl Device for OpenSwitches {
+    async fn read(&mut self, _: &mut Batch) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn write(&mut self, channel: usize, value: &Datum) -> Result<Taken, Failure> {
+        let (second, name) = (self.opened.elapsed().as_secs(), ["a", "b"][channel]);
+        let on = if *value == true.into() { "on" } else { "off" };
+        self.written.lock().unwrap().push(format!("{second}s {name} {on}"));
+        Ok(Taken::State(value.clone()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_are_written_at_the_opening_by_commands_and_at_the_stop() {
+    let keys = "channel.a = { output = true, on_stop = true }\nchannel.b = { output = true }";
+    let seen = commanded(keys, &[(2, "a", true, "ok"), (3, "b", true, "ok")], 5).await;
+    let first = ["0s a off", "0s b off", "2s a on", "3s b on"];
+    assert_eq!(seen, [&first[..], &["5s b off", "5s a on"]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rules_of_outputs_hold() {
+    let lock = "{ output = true, interlock = 'motor', pulse = '10s' }";
+    let keys = format!("channel.a = {lock}\nchannel.b = {lock}");
+    let commands = [
+        (1, "a", true, "ok"),
+        (2, "b", true, "x/b can't be on while x/a is"),
+        (12, "b", true, "ok"),
+        (13, "b", false, "ok"),
+    ];
+    let seen = commanded(&keys, &commands, 14).await;
+    let all = ["0s a off", "0s b off", "1s a on", "11s a off", "12s b on", "13s b off"];
+    assert_eq!(seen, [&all[..], &["14s a off", "14s b off"]].concat());
+
+    let keys = "channel.a = { output = true, failsafe = { after = '5s', value = false } }\n\
+                channel.b = { output = true }";
+    let seen = commanded(keys, &[(1, "a", true, "ok"), (4, "a", true, "ok")], 20).await;
+    assert_eq!(seen[2..5], ["1s a on", "4s a on", "9s a off"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_to_a_lost_device_is_refused_and_not_kept() {
+    let openings: Vec<Opening> = (0..20).map(|_| Err(Fault::Absent)).collect();
+    let (runner, _health, commander) = Runner::new(config(scripted(&openings), AB));
+    let (sender, _receiver) = mpsc::channel(16);
+    let stop = CancellationToken::new();
+    let script = async {
+        time::sleep(Duration::from_millis(100)).await;
+        let (reply, outcome) = oneshot::channel();
+        let channel = "x/a".parse().unwrap();
+        commander.send(Command { channel, value: true.into(), reply }).await.unwrap();
+        let refused = outcome.await.unwrap().unwrap_err();
+        assert_eq!(refused, "x is lost: opening 0 failed");
+        stop.cancel();
+    };
+    tokio::join!(runner.run(sender, stop.clone()), script);
 }
