@@ -19,9 +19,6 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The same when the disk is known to be at fault.
 const WAIT_FAULT: Duration = Duration::from_millis(100);
 
-/// Causes told apart in [`Appender::losses`]; what is beyond joins the last.
-const LOSSES_MAX: usize = 64;
-
 /// Why readings were not stored.
 const QUEUE_FULL: &str = "store queue full";
 const DISK_FAULT: &str = "store can't write";
@@ -32,7 +29,6 @@ const DISK_FAULT: &str = "store can't write";
 pub struct Appender {
     pub(crate) shared: Arc<Shared>,
     pub(crate) next: Seq,
-    pub(crate) losses: Vec<Gap>,
 }
 
 /// Readings that the store refused, to be told as gaps.
@@ -130,71 +126,51 @@ impl Appender {
 
     fn refuse(&mut self, records: Vec<Record>) -> Dropped {
         let count = readings(&records);
-        let reason = {
-            let mut state = self.shared.state();
-            state.taken += count;
-            state.ledger.dropped += count;
-            if state.error.is_some() { DISK_FAULT } else { QUEUE_FULL }
-        };
+        let mut state = self.shared.state();
+        state.taken += count;
+        state.ledger.dropped += count;
+        let reason = if state.error.is_some() { DISK_FAULT } else { QUEUE_FULL };
         for record in records {
             match record.body {
                 Body::Reading(reading) => {
-                    let at = reading.at;
-                    self.lose(Gap {
-                        from: at,
-                        to: at,
+                    state.of_channel(&reading.channel).dropped += 1;
+                    state.losses.add(Gap {
+                        from: reading.at,
+                        to: reading.at,
                         count: 1,
-                        channel: None,
+                        channel: Some(reading.channel),
                         reason: reason.into(),
                     });
                 }
                 // It tells of readings that are counted already.
-                Body::Gap(gap) => self.lose(gap),
+                Body::Gap(gap) => state.losses.tell_again(gap),
             }
         }
         Dropped { count, reason }
     }
 
-    /// What has been lost since it was last asked, for intake to number and
-    /// append as gap records: readings that didn't get into the queue, and
-    /// readings that were removed to keep the file within its size before every
-    /// forwarder had them. Empty while there is no room to store it.
-    pub fn losses(&mut self) -> Vec<Gap> {
-        let removed = {
-            let mut state = self.shared.state();
-            if state.stuck {
-                return Vec::new();
-            }
-            std::mem::take(&mut state.removed_owed)
-        };
-        removed.into_iter().for_each(|gap| self.lose(gap));
-        std::mem::take(&mut self.losses)
-    }
-
-    /// Adds to the loss of the same cause and channel, if there is one.
-    fn lose(&mut self, gap: Gap) {
-        merge(&mut self.losses, gap);
-    }
-}
-
-/// Adds a gap to one of the same cause and channel, or to the list.
-pub(crate) fn merge(losses: &mut Vec<Gap>, gap: Gap) {
-    let full = losses.len() >= LOSSES_MAX;
-    let same = |known: &&mut Gap| known.reason == gap.reason && known.channel == gap.channel;
-    let known = match losses.iter_mut().find(same) {
-        None if full => losses.last_mut(),
-        found => found,
-    };
-    match known {
-        Some(known) => {
-            if known.channel != gap.channel {
-                known.channel = None;
-            }
-            known.count += gap.count;
-            known.from = known.from.min(gap.from);
-            known.to = known.to.max(gap.to);
+    /// Readings that were lost on their way here, such as edges that a kernel's
+    /// queue couldn't hold: counted as read and dropped, and told as a gap by
+    /// [`Appender::losses`].
+    pub fn lose(&mut self, gap: Gap) {
+        let mut state = self.shared.state();
+        state.taken += gap.count;
+        state.ledger.dropped += gap.count;
+        if let Some(channel) = &gap.channel {
+            state.of_channel(channel).dropped += gap.count;
         }
-        None => losses.push(gap),
+        if !state.losses.causes().any(|(reason, _)| reason == gap.reason) {
+            warn!(reason = %gap.reason, count = gap.count, "readings are lost");
+        }
+        state.losses.add(gap);
+    }
+
+    /// What has been lost since it was last asked, for intake to number and
+    /// append as gap records. Empty while there is no room to store it. What is
+    /// not committed as a record is told again after the next start.
+    pub fn losses(&mut self) -> Vec<Gap> {
+        let mut state = self.shared.state();
+        if state.stuck { Vec::new() } else { state.losses.hand_out() }
     }
 }
 
@@ -206,41 +182,5 @@ impl Drop for Appender {
     fn drop(&mut self) {
         self.shared.state().appender_gone = true;
         self.shared.work.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use reading::{Channel, Timestamp};
-
-    use super::*;
-
-    #[test]
-    fn losses_of_one_cause_become_one_gap() {
-        let at = Timestamp::from_micros;
-        let gap = |from, to, reason: &'static str| Gap {
-            from: at(from),
-            to: at(to),
-            count: 1,
-            channel: None,
-            reason: reason.into(),
-        };
-        let mut losses = Vec::new();
-        merge(&mut losses, gap(5, 6, "a"));
-        merge(&mut losses, gap(1, 2, "b"));
-        merge(&mut losses, gap(3, 9, "a"));
-        assert_eq!(losses, [Gap { count: 2, ..gap(3, 9, "a") }, gap(1, 2, "b")]);
-    }
-
-    #[test]
-    fn the_list_of_losses_has_a_limit_and_counts_on() {
-        let mut losses = Vec::new();
-        for n in 0..1_000 {
-            let at = Timestamp::from_micros(n);
-            let channel: Option<Channel> = format!("d/c{n}").parse().ok();
-            merge(&mut losses, Gap { from: at, to: at, count: 1, channel, reason: "x".into() });
-        }
-        assert_eq!(losses.len(), LOSSES_MAX);
-        assert_eq!(losses.iter().map(|gap| gap.count).sum::<u64>(), 1_000);
     }
 }

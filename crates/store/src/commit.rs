@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 use reading::{Channel, Datum, Gap, Seq};
 use sqlx::{Executor, SqliteConnection};
 
+use crate::losses::Losses;
 use crate::quality;
 use crate::row::{LogRow, integer};
-use crate::state::{Forwarder, Ledger};
+use crate::state::{Forwarder, Ledger, OfChannel};
 
 /// Rows a statement: few statements, so that each stays prepared, and few trips
 /// to SQLite's thread, which cost more than a row does.
-const ROWS: [usize; 4] = [512, 64, 8, 1];
+pub(crate) const ROWS: [usize; 4] = [512, 64, 8, 1];
 
 /// `OR IGNORE`: a commit that failed may have reached the disk all the same, and
 /// is then tried again.
@@ -48,12 +49,16 @@ pub(crate) async fn finish<T>(
     committed
 }
 
+/// The statements that add so many rows to the log as [`ROWS`] says.
+pub(crate) fn inserts() -> &'static [String; 4] {
+    &INSERTS
+}
+
 pub(crate) async fn insert_log(
     db: &mut SqliteConnection,
     mut rows: &[LogRow<'_>],
 ) -> Result<(), sqlx::Error> {
-    let inserts: &'static [String; 4] = &INSERTS;
-    for (size, sql) in ROWS.iter().zip(inserts) {
+    for (size, sql) in ROWS.iter().zip(inserts()) {
         while rows.len() >= *size {
             let (now, later) = rows.split_at(*size);
             rows = later;
@@ -129,6 +134,47 @@ pub(crate) async fn save_ledger(
         .bind(integer(ledger.rolled))
         .execute(db)
         .await?;
+    Ok(())
+}
+
+/// The ledgers of channels; they count through `ledger.counted`.
+pub(crate) async fn save_channels(
+    db: &mut SqliteConnection,
+    channels: &[(i64, Channel, OfChannel)],
+) -> Result<(), sqlx::Error> {
+    for (id, _, of) in channels {
+        let sql = "UPDATE channel SET stored = ?, dropped = ? WHERE id = ?";
+        let query = sqlx::query(sql).bind(integer(of.stored)).bind(integer(of.dropped)).bind(id);
+        query.execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// What is lost, by cause, and what of it no committed record tells.
+pub(crate) async fn save_losses(
+    db: &mut SqliteConnection,
+    losses: &Losses,
+) -> Result<(), sqlx::Error> {
+    for (reason, count) in losses.causes() {
+        let sql = "INSERT INTO loss (reason, count) VALUES (?, ?)
+            ON CONFLICT (reason) DO UPDATE SET count = excluded.count
+            WHERE count <> excluded.count";
+        let query = sqlx::query(sql).bind(reason.to_owned()).bind(integer(count));
+        query.execute(&mut *db).await?;
+    }
+    db.execute("DELETE FROM untold").await?;
+    for gap in losses.untold() {
+        let sql = "INSERT INTO untold (from_time, to_time, count, channel, reason)
+            VALUES (?, ?, ?, ?, ?)";
+        sqlx::query(sql)
+            .bind(gap.from.as_micros())
+            .bind(gap.to.as_micros())
+            .bind(integer(gap.count))
+            .bind(gap.channel.as_ref().map(Channel::to_string))
+            .bind(gap.reason.to_string())
+            .execute(&mut *db)
+            .await?;
+    }
     Ok(())
 }
 

@@ -26,6 +26,10 @@ pub struct Config {
     /// Then the oldest go, forwarded ones first; each loss is a gap record.
     #[schemars(with = "String")]
     pub max_size: ByteSize,
+    /// Free space on the file system below which the store doesn't grow and the
+    /// oldest go, but no more than a quarter of the file system.
+    #[schemars(with = "String")]
+    pub keep_free: ByteSize,
 }
 
 /// Less than this leaves no room for the log beside the file.
@@ -61,6 +65,7 @@ impl Default for Config {
             keep: Duration::from_secs(30 * 86_400),
             keep_rollups: Duration::from_secs(2 * 31_557_600),
             max_size: ByteSize::gib(2),
+            keep_free: ByteSize::mib(64),
         }
     }
 }

@@ -51,6 +51,10 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub async fn latest(&self) -> Result<Vec<Record>, Error> {
+        self.shared.looked(self.latest_of_file().await)
+    }
+
+    async fn latest_of_file(&self) -> Result<Vec<Record>, Error> {
         let (mut found, missing): (Vec<_>, Vec<_>) = {
             let state = self.shared.state();
             let known = |channel: &&Channel| state.latest.contains_key(*channel);
@@ -77,6 +81,10 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub async fn history(&self, query: &Query, max: usize) -> Result<Vec<Record>, Error> {
+        self.shared.looked(self.history_of_file(query, max).await)
+    }
+
+    async fn history_of_file(&self, query: &Query, max: usize) -> Result<Vec<Record>, Error> {
         let Some(id) = self.shared.channel_id(&query.channel) else { return Ok(Vec::new()) };
         let mut tx = self.shared.history.begin().await?;
         let span = find(&mut tx, id, query).await?;
@@ -112,6 +120,10 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub async fn reduced(&self, query: &Query, points: usize) -> Result<Vec<Bucket>, Error> {
+        self.shared.looked(self.reduced_of_file(query, points).await)
+    }
+
+    async fn reduced_of_file(&self, query: &Query, points: usize) -> Result<Vec<Bucket>, Error> {
         let Some(id) = self.shared.channel_id(&query.channel) else { return Ok(Vec::new()) };
         let (from, to) = (query.from.as_micros(), query.to.as_micros());
         if to <= from || points == 0 {
@@ -147,6 +159,10 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub async fn gaps(&self, query: &Query) -> Result<Vec<(Epoch, Seq, Gap)>, Error> {
+        self.shared.looked(self.gaps_of_file(query).await)
+    }
+
+    async fn gaps_of_file(&self, query: &Query) -> Result<Vec<(Epoch, Seq, Gap)>, Error> {
         let id = self.shared.channel_id(&query.channel);
         let sql = "SELECT seq, from_time, to_time, count, channel, reason FROM gap
             WHERE (channel IS NULL OR channel IS ?) AND to_time >= ? AND from_time < ?

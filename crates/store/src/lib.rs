@@ -23,14 +23,18 @@
 //!   for each forwarder `stored = acknowledged + pending + dropped`, also after a
 //!   kill, when what was committed last is counted anew. What is dropped comes
 //!   out of [`Appender::losses`] once, to be numbered and stored as a gap.
+//! - **What is lost is told**: counted by cause, and written as untold until the
+//!   gap record that tells it is committed, so that a kill makes no loss silent.
+//! - **A damaged file is put aside**, at the start or while it runs; what it still
+//!   has is copied to a new one, page by page, without asking SQLite.
 //! - **A disk at fault stops nothing**: the writer keeps its batch, tries again
-//!   (100 ms to 5 s), says so once a cause; the appender waits a little, then
+//!   (100 ms to 2 s), says so once a cause; the appender waits a little, then
 //!   counts losses; all goes on by itself.
 //! - **Memory has a limit**: a queue of 65,536 records, a ring of 8,192, the
 //!   numbers that a forwarder has in flight; the backlog is in the file alone.
 //!
 //! # The format
-//! `migrations/0001_log.sql` has the tables with a comment each. In short:
+//! `migrations/` has the tables with a comment each. In short:
 //!
 //! | table | a row is |
 //! | --- | --- |
@@ -40,6 +44,7 @@
 //! | `channel`, `quality` | what an id, a code stands for |
 //! | `rollup` | a minute of a channel: smallest, sum, largest, counts, and its first and last number |
 //! | `forwarder`, `ledger` | a position; counts, each with the number through which it counts |
+//! | `loss`, `untold` | readings lost for a cause; a loss that no gap record tells yet |
 //!
 //! People read the views `readings` and `gaps`. A value is REAL for a number,
 //! INTEGER 0 or 1 for a boolean, TEXT for a text, NULL when the reading is bad.
@@ -72,17 +77,23 @@ mod appender;
 mod commit;
 mod config;
 mod cursor;
+mod damage;
 mod history;
+mod losses;
+mod mend;
 mod open;
 mod quality;
+mod raw;
 mod replay;
 mod retention;
 mod ring;
 mod rollup;
 mod row;
+mod salvage;
 mod skip;
 mod state;
 mod status;
+mod today;
 mod writer;
 
 use std::path::PathBuf;
@@ -95,7 +106,7 @@ pub use appender::{Appender, Dropped};
 pub use config::Config;
 pub use cursor::{Cursor, Subscription};
 pub use history::{Bucket, Query};
-pub use status::{ForwarderLedger, Status};
+pub use status::{ChannelLedger, ForwarderLedger, Loss, Status};
 pub use writer::Writer;
 
 /// Why the store can't be opened or read.
@@ -131,14 +142,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The file's schema can't be brought up to date.
-    #[error("the schema of the store {} can't be brought up to date: {source}", path.display())]
-    Migrate {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: sqlx::migrate::MigrateError,
-    },
     /// SQLite refused.
     #[error("the store can't be read: {0}")]
     Sqlite(#[from] sqlx::Error),
@@ -159,6 +162,20 @@ impl Store {
     /// The highest number committed; changes wake whoever waits.
     pub fn committed(&self) -> watch::Receiver<Seq> {
         self.shared.committed.clone()
+    }
+
+    /// The ledger by channel, in the order of their names; from memory.
+    pub fn by_channel(&self) -> Vec<ChannelLedger> {
+        let state = self.shared.state();
+        let ledger = |(channel, of): (&reading::Channel, &state::OfChannel)| ChannelLedger {
+            channel: channel.clone(),
+            stored: of.stored,
+            dropped: of.dropped,
+        };
+        let mut ledgers: Vec<_> = state.by_channel.iter().map(ledger).collect();
+        drop(state);
+        ledgers.sort_by(|a, b| a.channel.cmp(&b.channel));
+        ledgers
     }
 
     /// Figures for people; cheap, from memory.

@@ -1,27 +1,33 @@
 //! From a path to an open store: connect, migrate, take up what is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use reading::{Channel, ChannelSpec, Epoch, Seq, Timestamp};
+use reading::{Channel, ChannelSpec, Epoch, Gap, Seq, Timestamp};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{error, warn};
 
+use crate::losses::Losses;
 use crate::row::{integer, number};
-use crate::state::{Forwarder, Ledger, Parts, Shared};
-use crate::{Appender, Config, Cursor, Error, Store, Subscription, Writer, quality, rollup};
+use crate::salvage::{self, Salvaged};
+use crate::state::{Forwarder, Ledger, OfChannel, Parts, Renewed, Shared};
+use crate::{
+    Appender, Config, Cursor, Error, Store, Subscription, Writer, damage, quality, rollup,
+};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// Bytes of a page of a new file. A commit rewrites whole pages, and most
 /// commits of a gateway are one or a few readings of 25 bytes: the smallest
 /// page makes the fewest bytes to disk (measured; see the crate's page).
-const PAGE_SIZE: u32 = 512;
+pub(crate) const PAGE_SIZE: u32 = 512;
 
 /// How far the log beside the file grows, bytes, before it is copied into the
 /// file, unless the file may only be small. A longer one is copied less often,
@@ -52,20 +58,132 @@ impl Store {
             std::fs::create_dir_all(folder).map_err(|e| fails(sqlx::Error::Io(e)))?;
         }
         let lock = lock(&path)?;
-        let mut db = connect(config).await.map_err(fails)?;
-        migrate(&mut db, &path).await?;
-        let (parts, next) = take_up(&mut db, config, channels, forwarders).await.map_err(fails)?;
+        let sound = sound(config, channels, forwarders).await?;
+        let Sound { db, mut parts, next, salvaged } = sound;
+        salvaged.into_iter().flat_map(|salvaged| salvaged.gaps).for_each(|g| parts.losses.add(g));
 
         let last = Seq(next.0 - 1);
         let (sender, committed) = watch::channel(last);
-        let reader = || reader(&path);
-        let shared = Arc::new(Shared::new(parts, committed, reader(), reader()));
+        let renewed = Renewed::default();
+        let readers = [reader(&path, &renewed), reader(&path, &renewed)];
+        let shared = Arc::new(Shared::new(parts, committed, readers, renewed));
         let cursors = forwarders.iter().enumerate();
         let cursors = cursors.map(|(i, s)| Cursor::new(Arc::clone(&shared), i, s)).collect();
-        let appender = Appender { shared: Arc::clone(&shared), next, losses: Default::default() };
+        let appender = Appender { shared: Arc::clone(&shared), next };
         let writer = Writer::new(Arc::clone(&shared), db, lock, sender, config);
         Ok((Store { shared }, appender, writer, cursors))
     }
+}
+
+/// A file that can be trusted, and what it has.
+struct Sound {
+    db: SqliteConnection,
+    parts: Parts,
+    next: Seq,
+    /// What of a damaged one was copied to it.
+    salvaged: Option<Salvaged>,
+}
+
+/// How long another program may keep the file locked before it is put aside: a
+/// gateway is to start within ten seconds.
+const LOCKED_MAX: Duration = Duration::from_secs(3);
+
+/// Opens the file; one that is damaged, or that another program doesn't let go,
+/// is put aside, and a new one takes over what it still has.
+async fn sound(
+    config: &Config,
+    channels: &[ChannelSpec],
+    forwarders: &[Subscription],
+) -> Result<Sound, Error> {
+    let path = &config.path;
+    let fails = |source: sqlx::Error| Error::Open { path: path.clone(), source };
+    let began = Instant::now();
+    salvage::take_finished(path).map_err(|e| fails(sqlx::Error::Io(e)))?;
+    let cause = loop {
+        if salvage::is_orphan(path) {
+            break "its file is missing or empty, beside a log that has readings".to_owned();
+        }
+        match attempt(config, channels, forwarders, false).await {
+            Ok((db, parts, next)) => return Ok(Sound { db, parts, next, salvaged: None }),
+            Err(Attempt::Refused(error)) => return Err(error),
+            Err(Attempt::Failed(error)) => {
+                if damage::is_damage_at_opening(&error) {
+                    break error.to_string();
+                }
+                if !damage::is_locked(&error) {
+                    return Err(fails(error));
+                }
+                if began.elapsed() > LOCKED_MAX {
+                    break error.to_string();
+                }
+                warn!(path = %path.display(), "the store is locked by another program: waiting");
+            }
+        }
+    };
+    error!(path = %path.display(), %cause, "the store is damaged: what it has goes to a new file");
+    let salvaged = salvage::replace(config, None).await.map_err(fails)?;
+    match attempt(config, channels, forwarders, true).await {
+        Ok((db, parts, next)) => Ok(Sound { db, parts, next, salvaged: Some(salvaged) }),
+        Err(Attempt::Refused(error)) => Err(error),
+        Err(Attempt::Failed(error)) => Err(fails(error)),
+    }
+}
+
+/// Why an attempt to open the file failed.
+enum Attempt {
+    /// Another attempt would fail too, and the file is to stay as it is.
+    Refused(Error),
+    /// The file may be damaged.
+    Failed(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Attempt {
+    fn from(error: sqlx::Error) -> Attempt {
+        Attempt::Failed(error)
+    }
+}
+
+async fn attempt(
+    config: &Config,
+    channels: &[ChannelSpec],
+    forwarders: &[Subscription],
+    salvaged: bool,
+) -> Result<(SqliteConnection, Parts, Seq), Attempt> {
+    let mut db = connect(config, &config.path).await?;
+    if !salvaged {
+        check(&mut db, &config.path).await?;
+    }
+    migrate(&mut db, &config.path).await?;
+    let (parts, next) = take_up(&mut db, config, channels, forwarders, salvaged).await?;
+    Ok((db, parts, next))
+}
+
+/// A file up to this size is checked whole, which takes a tenth of a second.
+const CHECK_MAX: u64 = 16 * 1024 * 1024;
+
+/// Looks for damage: of a small file everywhere, of a large one where the
+/// gateway is going to work. What lies elsewhere is found when it is used.
+async fn check(db: &mut SqliteConnection, path: &Path) -> Result<(), sqlx::Error> {
+    let corrupt = |found: String| sqlx::Error::Decode(found.into());
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *db).await?;
+    if tables == 0 {
+        return Ok(());
+    }
+    if std::fs::metadata(path).map_or(0, |file| file.len()) <= CHECK_MAX {
+        let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *db).await?;
+        return if found == "ok" { Ok(()) } else { Err(corrupt(found)) };
+    }
+    for sql in [
+        "SELECT count(*) FROM (SELECT * FROM log ORDER BY seq LIMIT 1000)",
+        "SELECT sum(time) FROM (SELECT time FROM log ORDER BY seq DESC LIMIT 10000)",
+        "SELECT count(*) FROM (SELECT * FROM gap ORDER BY seq DESC LIMIT 1000)",
+        "SELECT count(*) FROM channel, ledger",
+        "SELECT count(*) FROM forwarder",
+    ] {
+        sqlx::query(sql).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// One gateway a file: two would give the same numbers. `sqlite3` and whoever
@@ -93,10 +211,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// The writer's connection.
-async fn connect(config: &Config) -> Result<SqliteConnection, sqlx::Error> {
+pub(crate) async fn connect(config: &Config, path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let wal_max = wal_max(config.max_size.as_u64());
     let checkpoint = (wal_max / u64::from(PAGE_SIZE)).max(1);
-    let options = options(&config.path)
+    let options = options(path)
         .create_if_missing(true)
         .page_size(PAGE_SIZE)
         .journal_mode(SqliteJournalMode::Wal)
@@ -110,7 +228,8 @@ async fn connect(config: &Config) -> Result<SqliteConnection, sqlx::Error> {
 }
 
 /// One read-only connection with little memory, opened when first used.
-fn reader(path: &Path) -> SqlitePool {
+fn reader(path: &Path, renewed: &Renewed) -> SqlitePool {
+    let renewed = Arc::clone(renewed);
     let options = options(path)
         .read_only(true)
         .pragma("cache_size", "-256")
@@ -123,18 +242,35 @@ fn reader(path: &Path) -> SqlitePool {
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(Duration::from_secs(10))
+        .before_acquire(move |_, connection| {
+            let renewed = *renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_this_file = renewed.is_none_or(|at| connection.age < at.elapsed());
+            Box::pin(async move { Ok(of_this_file) })
+        })
         .connect_lazy_with(options)
 }
 
-async fn migrate(db: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    MIGRATIONS.run(db).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) => Error::Newer {
-            path: path.to_owned(),
-            found,
-            known: MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0),
-        },
-        source => Error::Migrate { path: path.to_owned(), source },
-    })
+async fn migrate(db: &mut SqliteConnection, path: &Path) -> Result<(), Attempt> {
+    match MIGRATIONS.run(&mut *db).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(found)) if is_newer(db, found).await? => {
+            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+            Err(Attempt::Refused(Error::Newer { path: path.to_owned(), found, known }))
+        }
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+            Err(Attempt::Failed(error))
+        }
+        // What its table of versions says was never written by any version.
+        Err(error) => Err(Attempt::Failed(sqlx::Error::Decode(error.into()))),
+    }
+}
+
+/// Whether the file has all that this version knows, and more: else its table
+/// of versions is damaged.
+async fn is_newer(db: &mut SqliteConnection, found: i64) -> Result<bool, sqlx::Error> {
+    let applied: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(db).await?;
+    Ok(MIGRATIONS.iter().all(|known| applied.contains(&known.version) && found > known.version))
 }
 
 /// Reads what the file has, counts what it had not counted when it was last
@@ -144,21 +280,26 @@ async fn take_up(
     config: &Config,
     channels: &[ChannelSpec],
     forwarders: &[Subscription],
+    salvaged: bool,
 ) -> Result<(Parts, Seq), sqlx::Error> {
     let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
     save_quality(&mut tx).await?;
     let configured = channels.iter().map(|spec| spec.channel.clone()).collect();
     let channels = save_channels(&mut tx, channels).await?;
     let next = next_seq(&mut tx).await?;
+    let by_channel = count_channels(&mut tx, &channels).await?;
     let ledger = count(&mut tx, next).await?;
+    let losses = losses(&mut tx).await?;
     let mut taken_up = Vec::with_capacity(forwarders.len());
     for subscription in forwarders {
-        taken_up.push(take_up_forwarder(&mut tx, subscription, &channels, ledger, next).await?);
+        taken_up.push(take_up_forwarder(&mut tx, subscription, &channels, ledger, salvaged).await?);
     }
     let epoch = Epoch(getrandom::u64().map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?);
     let epochs = save_epoch(&mut tx, epoch, next).await?;
     let sql = "SELECT time FROM log ORDER BY seq LIMIT 1";
     let oldest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
+    let sql = "SELECT time FROM log ORDER BY seq DESC LIMIT 1";
+    let newest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
     tx.commit().await?;
     let parts = Parts {
         path: config.path.clone(),
@@ -171,6 +312,9 @@ async fn take_up(
         ledger,
         forwarders: taken_up,
         oldest,
+        newest,
+        losses,
+        by_channel,
     };
     Ok((parts, next))
 }
@@ -219,7 +363,7 @@ async fn save_channels(
 }
 
 /// One more than every number that is known to have been given.
-async fn next_seq(db: &mut SqliteConnection) -> Result<Seq, sqlx::Error> {
+pub(crate) async fn next_seq(db: &mut SqliteConnection) -> Result<Seq, sqlx::Error> {
     let sql = "SELECT max(
         coalesce((SELECT max(seq) FROM log), 0),
         coalesce((SELECT max(seq) FROM gap), 0),
@@ -228,6 +372,47 @@ async fn next_seq(db: &mut SqliteConnection) -> Result<Seq, sqlx::Error> {
         coalesce((SELECT max(purged, counted) FROM ledger), 0))";
     let last: i64 = sqlx::query_scalar(sql).fetch_one(db).await?;
     Ok(Seq(number(last)).next())
+}
+
+/// The ledger of each channel, with what was committed after it was last written.
+async fn count_channels(
+    db: &mut SqliteConnection,
+    channels: &HashMap<i64, Channel>,
+) -> Result<HashMap<Channel, OfChannel>, sqlx::Error> {
+    let sql = "UPDATE channel SET stored = stored + more.count FROM
+        (SELECT channel AS id, count(*) AS count FROM log
+            WHERE seq > (SELECT counted FROM ledger) GROUP BY channel) AS more
+        WHERE more.id = channel.id";
+    sqlx::query(sql).execute(&mut *db).await?;
+    let mut of = HashMap::with_capacity(channels.len());
+    let rows = sqlx::query("SELECT id, stored, dropped FROM channel").fetch_all(db).await?;
+    for row in rows {
+        if let Some(channel) = channels.get(&row.try_get::<i64, _>(0)?) {
+            let (stored, dropped) = (number(row.try_get(1)?), number(row.try_get(2)?));
+            of.insert(channel.clone(), OfChannel { stored, dropped, changed: false });
+        }
+    }
+    Ok(of)
+}
+
+/// What is lost, and what of it is still to be told.
+async fn losses(db: &mut SqliteConnection) -> Result<Losses, sqlx::Error> {
+    let mut causes = BTreeMap::new();
+    for row in sqlx::query("SELECT reason, count FROM loss").fetch_all(&mut *db).await? {
+        causes.insert(row.try_get(0)?, number(row.try_get(1)?));
+    }
+    let sql = "SELECT from_time, to_time, count, channel, reason FROM untold";
+    let mut untold = Vec::new();
+    for row in sqlx::query(sql).fetch_all(db).await? {
+        untold.push(Gap {
+            from: Timestamp::from_micros(row.try_get(0)?),
+            to: Timestamp::from_micros(row.try_get(1)?),
+            count: number(row.try_get(2)?),
+            channel: row.try_get::<Option<&str>, _>(3)?.and_then(|name| name.parse().ok()),
+            reason: row.try_get::<String, _>(4)?.into(),
+        });
+    }
+    Ok(Losses::new(causes, untold))
 }
 
 /// The ledger, with what was committed after it was last written.
@@ -259,9 +444,9 @@ async fn take_up_forwarder(
     subscription: &Subscription,
     channels: &HashMap<i64, Channel>,
     ledger: Ledger,
-    next: Seq,
+    salvaged: bool,
 ) -> Result<Forwarder, sqlx::Error> {
-    let last = Seq(next.0 - 1);
+    let last = Seq(ledger.counted);
     let mut forwarder = Forwarder {
         name: subscription.forwarder.clone(),
         patterns: subscription.channels.clone(),
@@ -282,7 +467,7 @@ async fn take_up_forwarder(
         forwarder.stored = field(3)?;
         forwarder.acknowledged = field(4)?;
         forwarder.dropped = field(5)?;
-        if same && ledger.purged <= position {
+        if same && ledger.purged <= position && !salvaged {
             forwarder.stored += matching(db, &forwarder, channels, field(2)?).await?;
         } else {
             // Other channels than before, or it was away while readings were
@@ -297,13 +482,18 @@ async fn take_up_forwarder(
         }
         forwarder.position = Seq(position);
         forwarder.looked = forwarder.position;
+    } else if salvaged {
+        // How far it was is lost: rather everything again than nothing.
+        forwarder.position = Seq(ledger.purged);
+        forwarder.looked = forwarder.position;
+        forwarder.stored = matching(db, &forwarder, channels, ledger.purged).await?;
     }
     crate::commit::save_forwarder(db, &forwarder, last).await?;
     Ok(forwarder)
 }
 
 /// How many readings after a number are for a forwarder.
-async fn matching(
+pub(crate) async fn matching(
     db: &mut SqliteConnection,
     forwarder: &Forwarder,
     channels: &HashMap<i64, Channel>,

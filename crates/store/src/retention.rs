@@ -1,19 +1,21 @@
 //! What goes, and when: by age what every forwarder has, by size the oldest.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use reading::{Gap, Seq, Timestamp};
+use reading::{Channel, Gap, Seq, Timestamp};
 use sqlx::Row;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::appender::merge;
+use crate::losses::Losses;
 use crate::open::wal_max;
 use crate::rollup::{MINUTE, minute};
 use crate::row::{self, integer, number};
-use crate::state::{Forwarder, Ledger, State};
+use crate::state::{Forwarder, Ledger, OfChannel, State};
+use crate::today::Today;
 use crate::{Config, Writer, commit};
 
 /// How often the size is looked at, at the latest.
@@ -35,6 +37,23 @@ const OLDEST_MINUTES: i64 = 1_440;
 /// Why readings are gone that a forwarder didn't have yet.
 pub(crate) const STORE_FULL: &str = "store full";
 
+/// Bytes in the file, of all pages and of those in use.
+#[derive(Clone, Copy)]
+struct Pages {
+    all: u64,
+    used: u64,
+}
+
+/// Whether the file system has less than `keep_free` bytes for us, or than a
+/// quarter of its own size where that is less.
+fn space_is_low(path: &Path, keep_free: u64) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    let Ok(system) = rustix::fs::statvfs(folder) else { return false };
+    let whole = system.f_blocks.saturating_mul(system.f_frsize);
+    let free = system.f_bavail.saturating_mul(system.f_frsize);
+    free < keep_free.min(whole / 4)
+}
+
 /// The writer's calendar of removals.
 pub(crate) struct Retention {
     keep: Duration,
@@ -46,13 +65,19 @@ pub(crate) struct Retention {
     /// Records committed when it last looked.
     counted: u64,
     told: bool,
+    keep_free: u64,
+    /// The disk has less than that.
+    low: bool,
+    /// When it is, for removal by age.
+    today: Today,
     /// By forwarder: the position before the readings that are being removed,
     /// until their removal is committed.
     pub(crate) reserved: Vec<Option<Seq>>,
 }
 
 impl Retention {
-    pub(crate) fn new(config: &Config) -> Retention {
+    /// `newest`: the time of the newest reading in the file.
+    pub(crate) fn new(config: &Config, newest: Option<Timestamp>) -> Retention {
         let max = config.max_size.as_u64();
         let now = Instant::now();
         Retention {
@@ -65,6 +90,9 @@ impl Retention {
             next_age: now + EVERY,
             counted: 0,
             told: false,
+            keep_free: config.keep_free.as_u64(),
+            low: false,
+            today: Today::new(newest),
             reserved: Vec::new(),
         }
     }
@@ -78,6 +106,14 @@ impl Retention {
     }
 }
 
+/// What the file has beside the readings.
+struct Figures {
+    ledger: Ledger,
+    rows: Vec<Forwarder>,
+    losses: Losses,
+    channels: Vec<(i64, Channel, OfChannel)>,
+}
+
 /// What somebody was still to get of what goes.
 #[derive(Default)]
 struct Owed {
@@ -86,7 +122,16 @@ struct Owed {
     /// Readings, by forwarder.
     dropped: Vec<u64>,
     /// What tells of it.
+    lost: Option<Gap>,
+    /// Gap records that go too, and are told again.
     gaps: Vec<Gap>,
+}
+
+impl Owed {
+    fn note(&self, losses: &mut Losses) {
+        self.lost.iter().cloned().for_each(|gap| losses.add(gap));
+        self.gaps.iter().cloned().for_each(|gap| losses.tell(gap));
+    }
 }
 
 /// Which one-minute figures go.
@@ -102,13 +147,10 @@ impl Writer {
         let now = Instant::now();
         self.retention.next = now + EVERY;
         self.retention.counted = self.shared.state().ledger.stored;
-        if self.used().await? > self.retention.pages_max {
-            if !self.retention.told {
-                let path = self.shared.path.display();
-                warn!(%path, max_size = self.shared.max_size, "the store is full: the oldest go");
-                self.retention.told = true;
-            }
-            if self.remove_oldest().await? {
+        let pages = self.pages().await?;
+        let limit = self.limit(pages);
+        if pages.used > limit {
+            if self.remove_oldest(limit < self.retention.pages_max).await? {
                 self.retention.next = now;
             }
         } else if now >= self.retention.next_age {
@@ -121,16 +163,46 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes of pages in use.
-    async fn used(&mut self) -> Result<u64, sqlx::Error> {
-        let sql = "SELECT (page_count - freelist_count) * page_size
+    async fn pages(&mut self) -> Result<Pages, sqlx::Error> {
+        let sql = "SELECT page_count * page_size, (page_count - freelist_count) * page_size
             FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-        Ok(number(sqlx::query_scalar(sql).fetch_one(&mut self.db).await?))
+        let row = sqlx::query(sql).fetch_one(&mut self.db).await?;
+        Ok(Pages { all: number(row.try_get(0)?), used: number(row.try_get(1)?) })
     }
 
-    async fn remove_oldest(&mut self) -> Result<bool, sqlx::Error> {
+    /// Bytes of pages that may be in use now, and says so when it begins to tell.
+    fn limit(&mut self, pages: Pages) -> u64 {
+        let path = self.shared.path.display();
+        let max = self.retention.pages_max;
+        let low = space_is_low(&self.shared.path, self.retention.keep_free);
+        if low != self.retention.low {
+            self.retention.low = low;
+            let keep_free = self.retention.keep_free;
+            if low {
+                warn!(%path, keep_free, "the disk is nearly full: the store doesn't grow, the oldest go");
+            } else {
+                info!(%path, "the disk has room again: the store may grow");
+            }
+        }
+        if pages.used > max && !self.retention.told {
+            warn!(%path, max_size = self.shared.max_size, "the store is full: the oldest go");
+            self.retention.told = true;
+        }
+        // Pages that are free within the file need no room on the disk.
+        let spare = COMMITS_MAX.min(pages.all / 4);
+        if low { max.min(pages.all.saturating_sub(spare)) } else { max }
+    }
+
+    async fn remove_oldest(&mut self, low: bool) -> Result<bool, sqlx::Error> {
+        let chunk = if low {
+            // No more than is needed: the file may be small.
+            let ledger = self.shared.state().ledger;
+            integer((ledger.stored - ledger.removed) / 8 + 1).min(CHUNK)
+        } else {
+            CHUNK
+        };
         let sql = "SELECT max(seq) FROM (SELECT seq FROM log ORDER BY seq LIMIT ?)";
-        let last: Option<i64> = sqlx::query_scalar(sql).bind(CHUNK).fetch_one(&mut self.db).await?;
+        let last: Option<i64> = sqlx::query_scalar(sql).bind(chunk).fetch_one(&mut self.db).await?;
         match last {
             Some(last) => self.remove(Seq(number(last))).await,
             // Only figures are left: the oldest of them.
@@ -139,7 +211,8 @@ impl Writer {
     }
 
     async fn remove_aged(&mut self) -> Result<bool, sqlx::Error> {
-        let before = Timestamp::now() - self.retention.keep;
+        let today = self.retention.today.at(Timestamp::now(), Instant::now());
+        let before = today - self.retention.keep;
         // The front of the log as far as it is old: one whose time is wrong
         // stops it, rather than that younger ones behind it go.
         let sql = "SELECT max(seq), min(CASE WHEN time >= ? THEN seq END)
@@ -155,7 +228,7 @@ impl Writer {
         };
         let through = aged.min(kept).min(rolled);
         let more = through > purged && self.remove(Seq(through)).await?;
-        let old = minute(Timestamp::now() - self.retention.keep_rollups);
+        let old = minute(today - self.retention.keep_rollups);
         Ok(more | self.remove_rollups(Old::Before(old)).await?)
     }
 
@@ -163,16 +236,17 @@ impl Writer {
     async fn remove(&mut self, through: Seq) -> Result<bool, sqlx::Error> {
         self.reserve(through);
         let owed = self.owed(through).await?;
-        let (mut ledger, rows, committed) = self.figures_without(&owed);
-        let roll = through.0 > ledger.rolled;
+        let mut figures = self.figures_without(&owed);
+        let roll = through.0 > figures.ledger.rolled;
         self.synchronous(false).await?;
         if roll {
-            ledger.rolled = committed.0;
+            figures.ledger.rolled = self.shared.committed.borrow().0;
         }
-        ledger.purged = ledger.purged.max(through.0);
+        figures.ledger.purged = figures.ledger.purged.max(through.0);
         commit::begin(&mut self.db).await?;
-        let outcome = self.remove_rows(through, &owed, roll, &mut ledger, &rows).await;
+        let outcome = self.remove_rows(through, &owed, roll, &mut figures).await;
         let (removed, oldest) = commit::finish(&mut self.db, outcome).await?;
+        let Figures { ledger, rows, losses, .. } = figures;
 
         self.retention.reserved.clear();
         if roll {
@@ -187,8 +261,9 @@ impl Writer {
         for (forwarder, dropped) in state.forwarders.iter_mut().zip(&owed.dropped) {
             forwarder.dropped += dropped;
         }
-        for gap in owed.gaps {
-            merge(&mut state.removed_owed, gap);
+        owed.note(&mut state.losses);
+        if state.losses.version == losses.version {
+            self.losses_saved = losses.version;
         }
         Ok(removed > 0)
     }
@@ -234,14 +309,20 @@ impl Writer {
             }
             if any {
                 let reason = STORE_FULL.into();
-                let gap =
-                    lost.get_or_insert(Gap { from: at, to: at, count: 0, channel: None, reason });
+                let channel = self.shared.channel(id);
+                let gap = lost.get_or_insert_with(|| {
+                    let channel = channel.clone();
+                    Gap { from: at, to: at, count: 0, channel, reason }
+                });
+                if gap.channel != channel {
+                    gap.channel = None;
+                }
                 gap.count += 1;
                 gap.from = gap.from.min(at);
                 gap.to = gap.to.max(at);
             }
         }
-        owed.gaps.extend(lost);
+        owed.lost = lost;
         let sql = "SELECT seq, from_time, to_time, count, channel, reason FROM gap
             WHERE seq > ? AND seq <= ? ORDER BY seq";
         let rows = sqlx::query(sql)
@@ -263,15 +344,20 @@ impl Writer {
         state.forwarders.iter().map(matches).collect()
     }
 
-    /// The ledger, the forwarders' rows and the last number as they are once
-    /// what is owed has gone.
-    fn figures_without(&self, owed: &Owed) -> (Ledger, Vec<Forwarder>, Seq) {
+    /// What the file is to have once what is owed has gone.
+    fn figures_without(&self, owed: &Owed) -> Figures {
         let state = self.shared.state();
         let mut rows: Vec<_> = state.forwarders.iter().map(Forwarder::row).collect();
         for (row, dropped) in rows.iter_mut().zip(&owed.dropped) {
             row.dropped += dropped;
         }
-        (state.ledger, rows, *self.shared.committed.borrow())
+        let mut losses = state.losses.clone();
+        owed.note(&mut losses);
+        let changed = state.by_channel.iter().filter(|(_, of)| of.changed);
+        let channels = changed.filter_map(|(channel, of)| {
+            Some((self.shared.channel_id(channel)?, channel.clone(), *of))
+        });
+        Figures { ledger: state.ledger, rows, losses, channels: channels.collect() }
     }
 
     async fn remove_rollups(&mut self, which: Old) -> Result<bool, sqlx::Error> {
@@ -308,8 +394,7 @@ impl Writer {
         through: Seq,
         owed: &Owed,
         roll: bool,
-        ledger: &mut Ledger,
-        forwarders: &[Forwarder],
+        figures: &mut Figures,
     ) -> Result<(u64, Option<i64>), sqlx::Error> {
         let db = &mut self.db;
         if roll {
@@ -323,10 +408,13 @@ impl Writer {
             let sql = "DELETE FROM gap WHERE seq > ? AND seq <= ?";
             sqlx::query(sql).bind(integer(after.0)).bind(last).execute(&mut *db).await?;
         }
-        ledger.removed += removed;
-        commit::save_ledger(db, ledger).await?;
-        for row in forwarders {
-            commit::save_forwarder(db, row, Seq(ledger.counted)).await?;
+        figures.ledger.removed += removed;
+        commit::save_ledger(db, &figures.ledger).await?;
+        commit::save_channels(db, &figures.channels).await?;
+        // With the removal, so that a kill can't make it a silent loss.
+        commit::save_losses(db, &figures.losses).await?;
+        for row in &figures.rows {
+            commit::save_forwarder(db, row, Seq(figures.ledger.counted)).await?;
         }
         let sql = "SELECT time FROM log ORDER BY seq LIMIT 1";
         Ok((removed, sqlx::query_scalar(sql).fetch_optional(db).await?))

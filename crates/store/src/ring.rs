@@ -33,6 +33,11 @@ impl Ring {
         }
     }
 
+    /// All that it has.
+    pub(crate) fn all(&self) -> Vec<Arc<Vec<Record>>> {
+        self.batches.iter().cloned().collect()
+    }
+
     /// The batches that have everything after `after`, at most as many as hold
     /// `max` records; `None` when the ring begins later.
     pub(crate) fn after(&self, after: Seq, max: usize) -> Option<Vec<Arc<Vec<Record>>>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use reading::{Body, Datum, Record, Timestamp, Value};
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::row::integer;
 
@@ -41,16 +41,19 @@ const WRITE: &str = "INSERT INTO rollup (channel, minute, first, last, min, sum,
         max = coalesce(max(max, excluded.max), max, excluded.max),
         sum = sum + excluded.sum, count = count + excluded.count, bad = bad + excluded.bad";
 
-/// The same out of the log, for what was not written when the process ended.
-const RECOVER: &str = "INSERT INTO rollup (channel, minute, first, last, min, sum, max, count, bad)
+/// The same out of the log: what to gather of it follows.
+pub(crate) const GATHER: &str =
+    "INSERT INTO rollup (channel, minute, first, last, min, sum, max, count, bad)
     SELECT channel, (time - (time % 60000000 + 60000000) % 60000000) / 60000000,
         min(seq), max(seq),
         min(CASE WHEN typeof(value) <> 'text' THEN value END),
         total(CASE WHEN typeof(value) <> 'text' THEN value END),
         max(CASE WHEN typeof(value) <> 'text' THEN value END),
         sum(typeof(value) IN ('real', 'integer')),
-        sum(quality >= 64)
-    FROM log WHERE seq > ? GROUP BY 1, 2
+        sum(quality >= 64)";
+
+/// For what was not written when the process ended.
+const RECOVER: &str = "FROM log WHERE seq > ? GROUP BY 1, 2
     ON CONFLICT (channel, minute) DO UPDATE SET
         first = min(first, excluded.first), last = max(last, excluded.last),
         min = coalesce(min(min, excluded.min), min, excluded.min),
@@ -64,7 +67,8 @@ pub(crate) fn minute(at: Timestamp) -> i64 {
 
 /// Writes the figures of all readings after `rolled`.
 pub(crate) async fn recover(db: &mut SqliteConnection, rolled: u64) -> Result<(), sqlx::Error> {
-    sqlx::query(RECOVER).bind(integer(rolled)).execute(db).await?;
+    let sql = format!("{GATHER} {RECOVER}");
+    sqlx::query(AssertSqlSafe(sql)).bind(integer(rolled)).execute(db).await?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use reading::{Body, Gap, Record};
 
 use crate::Cursor;
-use crate::appender::merge;
 
 impl Cursor {
     /// The broker will never take these: once the position passes them, their
@@ -28,7 +27,7 @@ impl Cursor {
                 channel: Some(reading.channel.clone()),
                 reason: reason.into(),
             };
-            merge(&mut state.removed_owed, gap);
+            state.losses.add(gap);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use reading::{Channel, Epoch, Pattern, Record, Seq};
@@ -11,8 +11,13 @@ use sqlx::SqlitePool;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::Error;
+use crate::losses::Losses;
 use crate::ring::Ring;
-use crate::status::{ForwarderLedger, Status};
+use crate::status::{ForwarderLedger, Loss, Status};
+
+/// When the file was replaced, if it was.
+pub(crate) type Renewed = Arc<Mutex<Option<std::time::Instant>>>;
 
 /// Behind every handle of one open store.
 pub(crate) struct Shared {
@@ -29,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) committed: watch::Receiver<Seq>,
     /// Cursors' own connection, so that a long chart can't hold up a forwarder.
     pub(crate) backlog: SqlitePool,
+    /// When the file was replaced: older connections of these two are of the
+    /// file put aside.
+    pub(crate) renewed: Renewed,
     /// History's connection.
     pub(crate) history: SqlitePool,
     state: Mutex<State>,
@@ -53,10 +61,16 @@ pub(crate) struct State {
     pub(crate) ring: Ring,
     /// The last record of each channel that has had one in this run.
     pub(crate) latest: HashMap<Channel, Record>,
-    /// What retention removed that was owed and what brokers refuse for good,
-    /// to be told as gaps.
-    pub(crate) removed_owed: Vec<reading::Gap>,
+    /// The ledger by channel.
+    pub(crate) by_channel: HashMap<Channel, OfChannel>,
+    /// What never was stored, what retention removed that was owed, what
+    /// brokers refuse for good, and what damage took.
+    pub(crate) losses: Losses,
+    /// Somebody has read what no version writes: the writer is to mend it.
+    pub(crate) damaged: bool,
     pub(crate) oldest: Option<i64>,
+    /// The time of the newest reading that the file had when it was opened.
+    pub(crate) newest: Option<reading::Timestamp>,
     pub(crate) size: u64,
     pub(crate) bytes_written: u64,
     pub(crate) error: Option<String>,
@@ -87,6 +101,27 @@ pub(crate) struct Ledger {
     pub(crate) rolled: u64,
 }
 
+/// A channel's part of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct OfChannel {
+    pub(crate) stored: u64,
+    pub(crate) dropped: u64,
+    /// The file doesn't have it like this.
+    pub(crate) changed: bool,
+}
+
+impl State {
+    /// The ledger of one channel, to be changed.
+    pub(crate) fn of_channel(&mut self, channel: &Channel) -> &mut OfChannel {
+        if !self.by_channel.contains_key(channel) {
+            self.by_channel.insert(channel.clone(), OfChannel::default());
+        }
+        let of = self.by_channel.entry(channel.clone()).or_default();
+        of.changed = true;
+        of
+    }
+}
+
 /// A row of the table `forwarder`, and what its cursor has in hand.
 pub(crate) struct Forwarder {
     pub(crate) name: String,
@@ -108,8 +143,8 @@ impl Shared {
     pub(crate) fn new(
         parts: Parts,
         committed: watch::Receiver<Seq>,
-        backlog: SqlitePool,
-        history: SqlitePool,
+        [backlog, history]: [SqlitePool; 2],
+        renewed: Renewed,
     ) -> Shared {
         let last = *committed.borrow();
         let state = State {
@@ -123,8 +158,11 @@ impl Shared {
             moved_at: None,
             ring: Ring::new(last),
             latest: HashMap::new(),
-            removed_owed: Vec::new(),
+            by_channel: parts.by_channel,
+            losses: parts.losses,
+            damaged: false,
             oldest: parts.oldest,
+            newest: parts.newest.map(reading::Timestamp::from_micros),
             size: 0,
             bytes_written: 0,
             error: None,
@@ -143,6 +181,7 @@ impl Shared {
             channels: RwLock::new(parts.channels),
             committed,
             backlog,
+            renewed,
             history,
             state: Mutex::new(state),
             work: Notify::new(),
@@ -160,6 +199,17 @@ impl Shared {
     pub(crate) fn epoch_of(&self, seq: Seq) -> Epoch {
         let after = self.epochs.partition_point(|(first, _)| *first <= seq);
         after.checked_sub(1).map_or(self.epoch, |at| self.epochs[at].1)
+    }
+
+    /// Has the writer mend the file when what was read of it shows damage.
+    pub(crate) fn looked<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Sqlite(error)) = &outcome
+            && crate::damage::is_damage(error)
+        {
+            self.state().damaged = true;
+            self.work.notify_one();
+        }
+        outcome
     }
 
     pub(crate) fn channel(&self, id: i64) -> Option<Channel> {
@@ -189,6 +239,11 @@ impl Shared {
             stored: ledger.stored,
             dropped: ledger.dropped,
             bytes_written: state.bytes_written,
+            losses: state
+                .losses
+                .causes()
+                .map(|(reason, count)| Loss { reason: reason.to_owned(), count })
+                .collect(),
             error: state.error.clone(),
             forwarders: state.forwarders.iter().map(Forwarder::ledger).collect(),
         }
@@ -207,11 +262,19 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) forwarders: Vec<Forwarder>,
     pub(crate) oldest: Option<i64>,
+    pub(crate) newest: Option<i64>,
+    pub(crate) losses: Losses,
+    pub(crate) by_channel: HashMap<Channel, OfChannel>,
 }
 
 impl Forwarder {
     pub(crate) fn matches(&self, channel: &Channel) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    /// Readings given and neither acknowledged nor passed.
+    pub(crate) fn in_hand(&self) -> u64 {
+        self.given.iter().map(|(first, last)| last - first + 1).sum()
     }
 
     pub(crate) fn pending(&self) -> u64 {

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use reading::Channel;
 use serde::{Deserialize, Serialize};
 
 /// What `status`, `/metrics` and the page tell of the store: one consistent
@@ -32,10 +33,34 @@ pub struct Status {
     /// Bytes this process has written to disk since the store was opened, as
     /// Linux counts them; 0 where it doesn't.
     pub bytes_written: u64,
+    /// Since the store was made: readings lost, by cause, whether they were never
+    /// stored or removed before every forwarder had them.
+    #[serde(default)]
+    pub losses: Vec<Loss>,
     /// Why nothing can be stored now, if that is so.
     pub error: Option<String>,
     /// One per cursor.
     pub forwarders: Vec<ForwarderLedger>,
+}
+
+/// One channel's part of the ledger: what was read of it is the sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelLedger {
+    /// Which.
+    pub channel: Channel,
+    /// Committed since the store was made.
+    pub stored: u64,
+    /// Never stored.
+    pub dropped: u64,
+}
+
+/// Readings lost for one cause.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Loss {
+    /// Why: `store full`, `store queue full`, `store can't write`, `store damaged`…
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// `stored = acknowledged + pending + dropped`, for one forwarder.

@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 use crate::retention::Retention;
 use crate::rollup::Rollups;
 use crate::state::{Forwarder, Shared};
-use crate::{Config, Error};
+use crate::{Config, Error, damage};
 
 /// Records a commit, about: enough that its cost hardly counts, few enough that
 /// it lasts some 10 ms.
@@ -35,7 +35,7 @@ const AHEAD: Duration = Duration::from_millis(100);
 
 /// Between two attempts while the disk is at fault.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Attempts at the end, when nobody waits for the outcome any more.
 const LAST_TRIES: u32 = 6;
@@ -48,23 +48,26 @@ pub struct Writer {
     lock: File,
     /// Dropped when nothing more can come.
     committed: Option<watch::Sender<Seq>>,
-    channels: HashMap<Channel, Known>,
+    pub(crate) channels: HashMap<Channel, Known>,
     next_id: i64,
     /// Channels that the file doesn't have yet.
-    unsaved: Vec<(i64, Channel, Kind)>,
+    pub(crate) unsaved: Vec<(i64, Channel, Kind)>,
     /// Taken from the queue, not yet committed.
     batch: Vec<Record>,
     batch_at: Option<Instant>,
     /// When the oldest reading came that is committed but not durable.
     undurable_at: Option<Instant>,
     committed_at: Instant,
-    full: bool,
+    pub(crate) full: bool,
     pub(crate) rollups: Rollups,
     roll_at: Option<Instant>,
     /// The positions that the file has.
     positions: Vec<Seq>,
     dropped: u64,
     since_ledger: u64,
+    /// The version of the losses that the file has.
+    pub(crate) losses_saved: u64,
+    pub(crate) config: Config,
     pub(crate) retention: Retention,
     /// The last thing done was a removal: a commit that is due comes next.
     purged: bool,
@@ -72,8 +75,8 @@ pub struct Writer {
     written_before: u64,
 }
 
-struct Known {
-    id: i64,
+pub(crate) struct Known {
+    pub(crate) id: i64,
     /// For which of the forwarders.
     forwarders: Box<[bool]>,
 }
@@ -82,6 +85,7 @@ enum Plan {
     Wait(Instant),
     Commit { durable: bool, last: bool },
     Purge,
+    Mend,
     End,
 }
 
@@ -96,6 +100,9 @@ impl Writer {
         let state = shared.state();
         let positions = state.forwarders.iter().map(|forwarder| forwarder.position).collect();
         let dropped = state.ledger.dropped;
+        // What opening added, such as of a damaged file, isn't in the file.
+        let losses_saved = 0;
+        let newest = state.newest;
         drop(state);
         let known = shared.channels.read().unwrap_or_else(PoisonError::into_inner);
         let next_id = known.keys().max().map_or(1, |id| id + 1);
@@ -117,7 +124,9 @@ impl Writer {
             positions,
             dropped,
             since_ledger: 0,
-            retention: Retention::new(config),
+            losses_saved,
+            config: config.clone(),
+            retention: Retention::new(config, newest),
             purged: false,
             failures: 0,
             written_before: written(),
@@ -141,6 +150,7 @@ impl Writer {
                 }
                 Plan::Commit { durable, last } => self.commit(durable, last).await,
                 Plan::Purge => self.purge().await,
+                Plan::Mend => self.mend().await,
                 Plan::End => break,
             };
             match outcome {
@@ -154,6 +164,9 @@ impl Writer {
     fn plan(&mut self) -> Plan {
         let now = Instant::now();
         let state = self.shared.state();
+        if state.damaged && self.failures <= LAST_TRIES {
+            return Plan::Mend;
+        }
         let queued = !self.batch.is_empty() || !state.queue.is_empty();
         let first = self.batch_at.or_else(|| state.queue.front().map(|queued| queued.at));
         let closing = state.appender_gone;
@@ -170,6 +183,7 @@ impl Writer {
         if gone && !queued {
             let clean = moved.is_none() && self.undurable_at.is_none() && self.rollups.is_empty();
             let clean = clean && self.since_ledger == 0 && state.ledger.dropped == self.dropped;
+            let clean = clean && state.losses.version == self.losses_saved;
             return if clean { Plan::End } else { Plan::Commit { durable: true, last: true } };
         }
         let due = first.map(|at| {
@@ -214,7 +228,7 @@ impl Writer {
     }
 
     /// Looks at the file's size and at what has been written.
-    fn measure(&self) {
+    pub(crate) fn measure(&self) {
         let len = |suffix: &str| {
             let mut path = self.shared.path.clone().into_os_string();
             path.push(suffix);
@@ -240,6 +254,7 @@ impl Writer {
         let cause = cause(error);
         {
             let mut state = self.shared.state();
+            state.damaged |= damage::is_damage(error);
             if state.error.as_ref() == Some(&cause) {
                 debug!(%cause, failures = self.failures, "still can't store");
             } else {

@@ -1,5 +1,6 @@
 //! One commit: what goes into it, its statements, and what follows from it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use tokio::time::Instant;
 use super::{COMMIT_RECORDS, Known, Writer};
 use crate::appender::readings;
 use crate::commit;
+use crate::losses::Losses;
 use crate::rollup::MINUTE;
 use crate::row::{LogRow, integer};
-use crate::state::{Forwarder, Ledger, State};
+use crate::state::{Forwarder, Ledger, OfChannel, State};
 
 /// An acknowledged position is written with the next commit when it has moved
 /// by so much; less waits for a durable one.
@@ -27,6 +29,9 @@ struct Extras {
     write_ledger: bool,
     roll: bool,
     forwarders: Vec<(usize, Forwarder)>,
+    /// Losses as they are once the batch is committed, when the file has others.
+    losses: Option<Losses>,
+    channels: Vec<(i64, Channel, OfChannel)>,
 }
 
 impl Writer {
@@ -105,6 +110,7 @@ impl Writer {
         }
         let due = self.since_ledger + self.batch.len() as u64 >= LEDGER_RECORDS;
         let mut write_ledger = roll || last || due || ledger.dropped != self.dropped;
+        write_ledger |= durable && state.losses.version != self.losses_saved;
         let moved = |i: usize, state: &State| {
             state.forwarders[i].position.0 - self.positions[i].0.min(state.forwarders[i].position.0)
         };
@@ -120,7 +126,52 @@ impl Writer {
         if durable || write_ledger {
             state.moved_at = None;
         }
-        Extras { ledger, write_ledger, roll, forwarders }
+        let losses = self.losses(&state, write_ledger);
+        let channels = if write_ledger { self.channel_ledgers(&state) } else { Vec::new() };
+        Extras { ledger, write_ledger, roll, forwarders, losses, channels }
+    }
+
+    fn losses(&self, state: &State, due: bool) -> Option<Losses> {
+        let gaps = || {
+            self.batch.iter().filter_map(|record| match &record.body {
+                Body::Gap(gap) => Some(gap),
+                Body::Reading(_) => None,
+            })
+        };
+        let changed = state.losses.version != self.losses_saved;
+        if !changed || !(due || gaps().next().is_some()) {
+            return None;
+        }
+        let mut losses = state.losses.clone();
+        gaps().for_each(|gap| losses.told(gap));
+        Some(losses)
+    }
+
+    /// The ledgers of channels that the file has otherwise, with the batch.
+    pub(crate) fn channel_ledgers(&self, state: &State) -> Vec<(i64, Channel, OfChannel)> {
+        let mut more: HashMap<&Channel, u64> = HashMap::new();
+        for reading in self.batch.iter().filter_map(Record::reading) {
+            *more.entry(&reading.channel).or_default() += 1;
+        }
+        let mut found = Vec::new();
+        for (channel, of) in &state.by_channel {
+            let more = more.remove(channel).unwrap_or(0);
+            if !of.changed && more == 0 {
+                continue;
+            }
+            let id = self.channels.get(channel).map(|known| known.id);
+            let Some(id) = id.or_else(|| self.shared.channel_id(channel)) else { continue };
+            let stored = of.stored + more;
+            found.push((id, channel.clone(), OfChannel { stored, ..*of }));
+        }
+        for (channel, stored) in more {
+            found.push((
+                self.id(channel),
+                channel.clone(),
+                OfChannel { stored, ..OfChannel::default() },
+            ));
+        }
+        found
     }
 
     /// A forwarder's row as it is once the batch is committed.
@@ -175,6 +226,10 @@ impl Writer {
         }
         if extras.write_ledger {
             commit::save_ledger(db, &extras.ledger).await?;
+            commit::save_channels(db, &extras.channels).await?;
+        }
+        if let Some(losses) = &extras.losses {
+            commit::save_losses(db, losses).await?;
         }
         for (_, forwarder) in &extras.forwarders {
             commit::save_forwarder(db, forwarder, Seq(extras.ledger.counted)).await?;
@@ -198,6 +253,9 @@ impl Writer {
         }
         if !wrote_ledger {
             self.since_ledger += self.batch.len() as u64;
+        }
+        if let Some(losses) = &extras.losses {
+            self.losses_saved = losses.version;
         }
         self.unsaved.clear();
         self.committed_at = now;
@@ -238,12 +296,22 @@ impl Writer {
             forwarder.stored += count;
         }
         for record in batch.iter() {
+            if let Body::Gap(gap) = &record.body {
+                state.losses.told(gap);
+            }
             if let Some(reading) = record.reading() {
+                state.of_channel(&reading.channel).stored += 1;
                 if let Some(latest) = state.latest.get_mut(&reading.channel) {
                     *latest = record.clone();
                 } else {
                     state.latest.insert(reading.channel.clone(), record.clone());
                 }
+            }
+        }
+        for (_, channel, of) in &extras.channels {
+            if let Some(known) = state.by_channel.get_mut(channel) {
+                // What was lost meanwhile is written next time.
+                known.changed = known.dropped != of.dropped;
             }
         }
         if state.oldest.is_none() {

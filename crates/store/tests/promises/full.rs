@@ -41,7 +41,10 @@ async fn while_the_disk_is_at_fault_losses_are_counted_and_then_it_goes_on() {
     sqlx::query(sql).execute(&mut meddler).await.unwrap();
 
     gateway.append(readings(65_000)).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    while gateway.store.status().error.is_none() && began.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let status = gateway.store.status();
     assert_eq!(status.error.as_deref(), Some("fault"));
     assert_eq!((status.queued, status.read, status.stored), (65_000, 0, 0));
