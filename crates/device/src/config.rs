@@ -385,7 +385,9 @@ fn channels_of<K: Kinded>(
             errors.push(wrong(span, &path, "expected a table, such as { unit = \"Cel\" }"));
             continue;
         };
-        let (common, own) = split(Spanned::new(span, table), CHANNEL_KEYS);
+        let keys: Vec<&str> =
+            CHANNEL_KEYS.iter().copied().filter(|key| !K::MEANT_OTHERWISE.contains(key)).collect();
+        let (common, own) = split(Spanned::new(span, table), &keys);
         let common: Option<ChannelSettings> = settings::parse_choice(common, &path, &[], errors);
         let own: Option<K::Channel> = settings::parse_choice(own, &path, CHANNEL_KEYS, errors);
         if let (Some(common), Some(own)) = (common, own) {

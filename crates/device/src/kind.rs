@@ -53,6 +53,8 @@ pub(crate) trait Kinded: 'static {
     type Settings: DeserializeOwned + JsonSchema;
     /// Its own keys of a channel.
     type Channel: DeserializeOwned + JsonSchema;
+    /// Those of them that every channel has, but that mean more here.
+    const MEANT_OTHERWISE: &'static [&'static str] = &[];
 
     /// The channels of a device whose table has none.
     fn defaults(_settings: &Self::Settings) -> Vec<Declared<Self::Channel>> {

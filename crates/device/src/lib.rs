@@ -19,6 +19,7 @@ mod filters;
 mod health;
 mod kind;
 mod line;
+mod modbus;
 mod output;
 mod runner;
 pub mod scan;

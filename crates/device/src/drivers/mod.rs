@@ -3,6 +3,7 @@
 mod gpio;
 mod hwmon;
 mod iio;
+mod modbus;
 mod serial;
 mod sim;
 mod system;
@@ -10,11 +11,14 @@ mod w1;
 
 use crate::DriverKind;
 
+pub(crate) use serial::refused;
+
 /// Every driver, by name.
 pub const DRIVERS: &[DriverKind] = &[
     DriverKind::of::<gpio::Gpio>(),
     DriverKind::of::<hwmon::Hwmon>(),
     DriverKind::of::<iio::Iio>(),
+    DriverKind::of::<modbus::Modbus>(),
     DriverKind::of::<serial::Serial>(),
     DriverKind::of::<sim::Sim>(),
     DriverKind::of::<system::System>(),

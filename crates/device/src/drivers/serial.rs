@@ -346,7 +346,7 @@ impl Driver for Checked {
 }
 
 /// What kept the port from being opened, and the mend.
-fn refused(path: &str, error: &tokio_serial::Error) -> Failure {
+pub(crate) fn refused(path: &str, error: &tokio_serial::Error) -> Failure {
     let absent = || {
         let detail =
             format!("{path}: no such port; is the device plugged in? ls /dev/serial/by-id");
