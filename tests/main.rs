@@ -9,6 +9,7 @@
 
 mod access;
 mod command;
+mod consumer;
 mod crash;
 mod delivery;
 mod doctor;

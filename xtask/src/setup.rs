@@ -25,12 +25,21 @@ pub(crate) const TO_BUILD: &[Need] = &[
     of("npm", "npm", "the page's libraries"),
 ];
 
+/// Libraries, each by a file of it: the shipped consumer is a script.
+const PAHO: &str = "/usr/lib/python3/dist-packages/paho/mqtt/client.py";
+const PSYCOPG: &str = "/usr/lib/python3/dist-packages/psycopg/__init__.py";
+
 /// For the end-to-end tests.
 pub(crate) const TO_TEST: &[Need] = &[
     of("mosquitto", "mosquitto", "a real broker"),
     of("chromium", "chromium", "a real browser"),
     of("chromedriver", "chromium-driver", "drives the browser"),
     of("sqlite3", "sqlite3", "reads the store as a person would"),
+    of("mkfs.ext4", "e2fsprogs", "a card that turns read-only"),
+    of("mosquitto_pub", "mosquitto-clients", "a client like any other"),
+    of("pg_ctlcluster", "postgresql", "a real database, for the consumer"),
+    of(PAHO, "python3-paho-mqtt", "the consumer's MQTT"),
+    of(PSYCOPG, "python3-psycopg", "the consumer's PostgreSQL"),
 ];
 
 /// For the benchmark.
@@ -45,6 +54,11 @@ pub(crate) const EVERYTHING: &[Need] = &[
     of("chromium", "chromium", "a real browser"),
     of("chromedriver", "chromium-driver", "drives the browser"),
     of("sqlite3", "sqlite3", "reads the store as a person would"),
+    of("mkfs.ext4", "e2fsprogs", "a card that turns read-only"),
+    of("mosquitto_pub", "mosquitto-clients", "a client like any other"),
+    of("pg_ctlcluster", "postgresql", "a real database, for the consumer"),
+    of(PAHO, "python3-paho-mqtt", "the consumer's MQTT"),
+    of(PSYCOPG, "python3-psycopg", "the consumer's PostgreSQL"),
 ];
 
 /// Installs what is missing of `needs`; does nothing, and asks nobody, when
