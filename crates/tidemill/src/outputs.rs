@@ -38,7 +38,10 @@ pub(crate) async fn last(
         Some((reading.channel.clone(), reading.value.datum()?.clone()))
     };
     let mut last: HashMap<Channel, Datum> = latest.iter().filter_map(good).collect();
-    for spec in specs.iter().filter(|spec| spec.output && !last.contains_key(&spec.channel)) {
+    for spec in specs.iter().filter(|spec| spec.output) {
+        if last.contains_key(&spec.channel) {
+            continue;
+        }
         let (from, to) = (Timestamp::MIN, Timestamp::MAX);
         let query = Query { channel: spec.channel.clone(), from, to };
         let records = store.history(&query, LOOKED_THROUGH_MAX).await?;
