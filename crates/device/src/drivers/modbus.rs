@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reading::{Fault, Kind, Value};
+use reading::{Datum, Fault, Kind, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -14,12 +14,13 @@ use tracing::{info, warn};
 
 use crate::kind::{Declared, Kinded, Pace};
 use crate::modbus::{
-    Block, Bus, Exception, Format, Line, Order, Place, REGISTERS_MAX, RegisterType, Request,
-    Trouble, Wire, plan,
+    Block, Bus, Exception, Format, Line, Order, Place, REGISTERS_MAX, RegisterType, Request, Table,
+    Telegram, Trouble, Wire, Write, plan,
 };
+use crate::output::Writable;
 use crate::settings::Report;
 use crate::usb::UsbId;
-use crate::{Batch, Device, Driver, Failure};
+use crate::{Batch, Device, Driver, Failure, Taken};
 
 /// The driver.
 pub(crate) struct Modbus;
@@ -115,6 +116,10 @@ pub(crate) struct Register {
     bit: Option<u8>,
     /// Of a string: how many registers.
     length: Option<u16>,
+    /// Of a coil or a holding register: it may be written, and has the keys of
+    /// an output.
+    #[serde(default)]
+    output: bool,
 }
 
 /// The port of a Modbus server (TCP/IP, 4.1.2).
@@ -150,7 +155,8 @@ voltage = { register = "input:0", type = "f32", unit = "V" }   # the number as i
 energy  = { register = "input:342", type = "u32", order = "cdab", scale = 0.01, unit = "kW.h" }
 fault   = { register = "holding:16", bit = 3 }                 # also i16, u64, i64, f64, bool
 model   = { register = "holding:64", type = "string", length = 8 }
-relay   = { register = "coil:0" }                              # also discrete
+contact = { register = "discrete:0" }
+relay   = { register = "coil:0", output = true, initial = false }   # also of holding
 "#;
     const PACE: Pace = Pace::Asked(Duration::from_secs(1));
     type Settings = Settings;
@@ -173,6 +179,10 @@ relay   = { register = "coil:0" }                              # also discrete
         }
     }
 
+    fn writable(channel: &Declared<Register>) -> Writable {
+        if channel.own.output { Writable::Output } else { Writable::No }
+    }
+
     fn build(
         settings: Settings,
         channels: Vec<Declared<Register>>,
@@ -190,14 +200,14 @@ relay   = { register = "coil:0" }                              # also discrete
         let at: Vec<_> = points.iter().map(|point| (point.place, point.width)).collect();
         let limit = settings.limit.clamp(1, REGISTERS_MAX);
         let blocks = plan(&at, settings.gap, limit);
-        let formats = points.iter().map(|point| point.format).collect();
         let Settings { address, response_timeout, retries, .. } = settings;
-        let slave = Slave { address, formats, patience: response_timeout, retries };
+        let slave = Slave { address, points, patience: response_timeout, retries };
         Some(Box::new(Checked { to: to?, slave: Arc::new(slave), blocks }))
     }
 }
 
 /// Where a channel's value lies.
+#[derive(Clone, Copy)]
 struct Point {
     place: Place,
     /// In registers, or bits.
@@ -222,6 +232,13 @@ fn point(channel: &Declared<Register>, limit: u16) -> Result<Point, (&'static st
             return Err(("length", message.to_owned()));
         }
     };
+    if own.output && matches!(place.table, Table::Input | Table::Discrete) {
+        let message = "only coil and holding can be written; leave it out to read alone";
+        return Err(("output", message.to_owned()));
+    }
+    if own.output && kind == RegisterType::String {
+        return Err(("output", "a string is only read".to_owned()));
+    }
     if own.bit.is_some_and(|bit| bit > 15) {
         return Err(("bit", "expected 0 to 15, 0 being the lowest".to_owned()));
     }
@@ -333,7 +350,7 @@ struct Checked {
 struct Slave {
     address: u8,
     /// By channel.
-    formats: Vec<Format>,
+    points: Vec<Point>,
     patience: Duration,
     retries: u8,
 }
@@ -394,7 +411,8 @@ impl Device for Open {
                     answered = true;
                     block.answered();
                     for &(channel, offset) in &block.channels {
-                        let value = value(&request, self.slave.formats[channel], &data, offset);
+                        let value =
+                            value(&request, self.slave.points[channel].format, &data, offset);
                         batch.push(channel, value);
                     }
                 }
@@ -428,6 +446,14 @@ impl Device for Open {
             _ => Ok(()),
         }
     }
+
+    async fn write(&mut self, channel: usize, value: &Datum) -> Result<Taken, Failure> {
+        match self.set(channel, value).await {
+            Ok(taken) => Ok(taken),
+            Err(Trouble::Exception(exception)) => Ok(Taken::Refused(exception.to_string())),
+            Err(trouble) => Err(self.lost(trouble)),
+        }
+    }
 }
 
 /// A channel's value in the data of the answer.
@@ -444,7 +470,43 @@ fn value(request: &Request, format: Format, data: &[u8], offset: usize) -> Value
 }
 
 impl Open {
+    /// Writes a channel and reads it back.
+    async fn set(&self, channel: usize, value: &Datum) -> Result<Taken, Trouble> {
+        let Slave { points, retries, .. } = &*self.slave;
+        let Point { place: Place { table, at }, width, format } = points[channel];
+        let request = Request { table, at, count: width };
+        let write = if table == Table::Coil {
+            Write::Coil { at, on: *value == Datum::Boolean(true) }
+        } else if let Some(bit) = format.bit {
+            // The other bits stay as they are.
+            let word = self.ask(&request, *retries).await?;
+            let word = word.first_chunk().copied().map_or(0, u16::from_be_bytes);
+            let on = *value == Datum::Boolean(true);
+            let word = if on { word | 1 << bit } else { word & !(1 << bit) };
+            Write::Register { at, word: word.to_be_bytes() }
+        } else {
+            match format.bytes(value) {
+                Ok(bytes) => match bytes.as_slice() {
+                    &[high, low] => Write::Register { at, word: [high, low] },
+                    _ => Write::Registers { at, bytes },
+                },
+                Err(refusal) => return Ok(Taken::Refused(refusal)),
+            }
+        };
+        self.send(Telegram::Write(&write), *retries).await?;
+        let data = self.ask(&request, *retries).await?;
+        Ok(match self::value(&request, format, &data, 0) {
+            Value::Good(state) => Taken::State(state),
+            _ => Taken::Refused("it was written, but reads as no value of its type".to_owned()),
+        })
+    }
+
     async fn ask(&self, request: &Request, retries: u8) -> Result<Vec<u8>, Trouble> {
+        self.send(Telegram::Read(request), retries).await
+    }
+
+    /// What is written again is written as before, so it may be.
+    async fn send(&self, request: Telegram<'_>, retries: u8) -> Result<Vec<u8>, Trouble> {
         let Slave { address, patience, .. } = *self.slave;
         let mut answer = self.bus.ask(address, request, patience).await;
         for _ in 0..retries {
@@ -519,7 +581,7 @@ mod tests {
             c = { register = 'holding:1', type = 'f32', bit = 2 }\n\
             d = { register = 'holding:1', bit = 16 }\ne = { register = 'holding:1', type = 'string' }\n\
             f = { register = 'holding:65535', type = 'u32' }\ng = { register = 'holding:1', length = 2 }\n\
-            h = { register = 'holding:1', type = 'u23' }";
+            h = { register = 'holding:1', type = 'u23' }\ni = { register = 'input:1', output = true }";
         expect_test::expect![[r#"
             port: missing key `port`, such as "/dev/ttyUSB0", `usb`, such as "0403:6001", or `tcp`, such as "192.168.1.10:502"
             baud: expected bits a second, such as 9600 or 19200
@@ -534,6 +596,7 @@ mod tests {
             channel.f.register: its last register lies beyond 65535
             channel.g.length: only type = "string" has it
             channel.h.type: unknown value "u23"; there are `u16`, `i16`, `u32`, `i32`, `u64`, `i64`, `f32`, `f64`, `bool`, `string`
+            channel.i.output: only coil and holding can be written; leave it out to read alone
         "#]]
         .assert_eq(&format!("{}\n", errors(text).join("\n")));
     }

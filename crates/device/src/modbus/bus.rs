@@ -13,7 +13,7 @@ use tokio_serial::{Parity, SerialPortBuilderExt, SerialStream, StopBits};
 
 use super::rtu::Rtu;
 use super::tcp::Tcp;
-use super::{Request, Trouble};
+use super::{Telegram, Trouble};
 use crate::Failure;
 use crate::drivers::refused;
 
@@ -147,7 +147,7 @@ impl Bus {
     pub(crate) async fn ask(
         &self,
         address: u8,
-        request: &Request,
+        request: Telegram<'_>,
         patience: Duration,
     ) -> Result<Vec<u8>, Trouble> {
         let mut link = self.link.lock().await;

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use reading::Fault;
 
 pub(crate) use bus::{Bus, Line, Wire};
-pub(crate) use pdu::{Exception, Request};
+pub(crate) use pdu::{Exception, Request, Telegram, Write};
 pub(crate) use plan::{Block, REGISTERS_MAX, plan};
 pub(crate) use values::{Format, Order, RegisterType};
 

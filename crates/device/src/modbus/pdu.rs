@@ -14,6 +14,107 @@ pub(crate) struct Request {
     pub count: u16,
 }
 
+/// Something to be written to one slave: a coil, or registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// One bit (protocol, 6.5).
+    Coil { at: u16, on: bool },
+    /// One register (protocol, 6.6).
+    Register { at: u16, word: [u8; 2] },
+    /// Several (protocol, 6.12), as they go over the wire.
+    Registers { at: u16, bytes: Vec<u8> },
+}
+
+/// What a slave is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Telegram<'a> {
+    Read(&'a Request),
+    Write(&'a Write),
+}
+
+impl Write {
+    fn function(&self) -> u8 {
+        match self {
+            Write::Coil { .. } => 5,
+            Write::Register { .. } => 6,
+            Write::Registers { .. } => 16,
+        }
+    }
+
+    /// As it goes over the wire, without address and checksum.
+    fn pdu(&self) -> Vec<u8> {
+        let mut pdu = vec![self.function()];
+        match self {
+            Write::Coil { at, on } => {
+                pdu.extend(at.to_be_bytes());
+                pdu.extend(if *on { [0xff, 0] } else { [0, 0] });
+            }
+            Write::Register { at, word } => {
+                pdu.extend(at.to_be_bytes());
+                pdu.extend(word);
+            }
+            Write::Registers { at, bytes } => {
+                pdu.extend(at.to_be_bytes());
+                pdu.extend((bytes.len() as u16 / 2).to_be_bytes());
+                pdu.push(bytes.len() as u8);
+                pdu.extend(bytes);
+            }
+        }
+        pdu
+    }
+}
+
+impl Telegram<'_> {
+    pub(crate) fn function(&self) -> u8 {
+        match self {
+            Telegram::Read(request) => request.function(),
+            Telegram::Write(write) => write.function(),
+        }
+    }
+
+    pub(crate) fn pdu(&self) -> Vec<u8> {
+        match self {
+            Telegram::Read(request) => request.pdu().to_vec(),
+            Telegram::Write(write) => write.pdu(),
+        }
+    }
+
+    /// How many bytes of data its answer has.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        match self {
+            Telegram::Read(request) => request.answer_bytes(),
+            // Where, and what or how many.
+            Telegram::Write(_) => 4,
+        }
+    }
+
+    /// As [`Request::answer_length`].
+    pub(crate) fn answer_length(&self, begin: &[u8]) -> Option<usize> {
+        match self {
+            Telegram::Read(request) => request.answer_length(begin),
+            Telegram::Write(write) => match *begin {
+                [function, ..] if function == write.function() | 0x80 => Some(2),
+                [function, ..] if function == write.function() => Some(5),
+                _ => None,
+            },
+        }
+    }
+
+    /// As [`Request::answer`]. What was written is answered by its own
+    /// beginning, so that an answer can't be another's.
+    pub(crate) fn answer<'a>(&self, pdu: &'a [u8]) -> Option<Result<&'a [u8], Exception>> {
+        let write = match self {
+            Telegram::Read(request) => return request.answer(pdu),
+            Telegram::Write(write) => write,
+        };
+        match *pdu {
+            [function, code] if function == write.function() | 0x80 => Some(Err(Exception(code))),
+            _ if pdu.len() == 5 && write.pdu().starts_with(pdu) => Some(Ok(&[])),
+            _ => None,
+        }
+    }
+}
+
 /// A refusal: its number on the wire (protocol, 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exception(pub u8);
@@ -136,6 +237,28 @@ mod tests {
             let mut other = answer.to_vec();
             other[0] ^= 4;
             assert_eq!(request.answer(&other), None, "another function's");
+        }
+    }
+
+    /// The examples of the protocol's sections 6.5, 6.6 and 6.12.
+    #[test]
+    fn what_is_written_is_answered_by_its_beginning() {
+        let coil = Write::Coil { at: 172, on: true };
+        let register = Write::Register { at: 1, word: [0, 3] };
+        let registers = Write::Registers { at: 1, bytes: vec![0, 0x0a, 1, 2] };
+        for (write, question, answer) in [
+            (coil, &[5, 0, 0xac, 0xff, 0][..], [5, 0, 0xac, 0xff, 0]),
+            (register, &[6, 0, 1, 0, 3], [6, 0, 1, 0, 3]),
+            (registers, &[16, 0, 1, 0, 2, 4, 0, 0x0a, 1, 2], [16, 0, 1, 0, 2]),
+        ] {
+            let telegram = Telegram::Write(&write);
+            assert_eq!(telegram.pdu(), question);
+            assert_eq!(telegram.answer_length(&answer), Some(5));
+            assert_eq!(telegram.answer(&answer), Some(Ok(&[][..])));
+            assert_eq!(telegram.answer(&[answer[0] | 0x80, 4]), Some(Err(Exception(4))));
+            let mut other = answer;
+            other[2] ^= 1;
+            assert_eq!(telegram.answer(&other), None, "another register's");
         }
     }
 

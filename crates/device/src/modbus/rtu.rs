@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{self, Instant};
 
-use super::{Exception, REGISTERS_MAX, Request, Trouble};
+use super::{Exception, REGISTERS_MAX, Request, Telegram, Trouble};
 
 /// No slave answers later than this.
 const LATEST: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ fn crc(bytes: &[u8]) -> [u8; 2] {
 }
 
 /// A question as it goes over the line.
-fn frame(address: u8, request: &Request) -> Vec<u8> {
+fn frame(address: u8, request: Telegram<'_>) -> Vec<u8> {
     let mut frame = vec![address];
     frame.extend(request.pdu());
     frame.extend(crc(&frame));
@@ -48,7 +48,7 @@ fn frame(address: u8, request: &Request) -> Vec<u8> {
 fn answer(
     heard: &[u8],
     address: u8,
-    request: &Request,
+    request: Telegram<'_>,
 ) -> Option<(Result<Vec<u8>, Exception>, usize)> {
     (0..heard.len()).filter(|&start| heard[start] == address).find_map(|start| {
         let length = request.answer_length(heard.get(start + 1..)?)?;
@@ -66,7 +66,7 @@ fn answer(
 /// What an answer looks like: function and number of bytes.
 type Shape = (u8, usize);
 
-fn shape(request: &Request) -> Shape {
+fn shape(request: Telegram<'_>) -> Shape {
     (request.function(), request.answer_bytes())
 }
 
@@ -99,12 +99,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Rtu<S> {
     pub(super) async fn ask(
         &mut self,
         address: u8,
-        request: &Request,
+        request: Telegram<'_>,
         patience: Duration,
     ) -> Result<Vec<u8>, Trouble> {
         self.owed.retain(|_, owed| Instant::now() < owed.until);
-        if let Some(spacer) = self.spacer(address, request) {
-            match self.exchange(address, &spacer, patience).await {
+        // The answer to a write says what was written: it is nobody else's.
+        let spacer = match request {
+            Telegram::Read(request) => self.spacer(address, request),
+            Telegram::Write(_) => None,
+        };
+        if let Some(spacer) = spacer {
+            match self.exchange(address, Telegram::Read(&spacer), patience).await {
                 // A refusal is an answer as well.
                 Ok(_) | Err(Trouble::Exception(_)) => {}
                 Err(trouble) => return Err(trouble),
@@ -116,20 +121,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Rtu<S> {
     /// What to ask first, so that no late answer is taken for this one's.
     fn spacer(&self, address: u8, request: &Request) -> Option<Request> {
         let owed = &self.owed.get(&address)?.shapes;
-        if !owed.contains(&shape(request)) {
+        if !owed.contains(&shape(Telegram::Read(request))) {
             return None;
         }
         let most = if request.table.is_bits() { REGISTERS_MAX * 16 } else { REGISTERS_MAX };
         // Fewer of the same: the slave has them. Then more, which it may refuse.
         let counts = (1..request.count).rev().chain(request.count + 1..=most);
         let other = |count| Request { count, ..*request };
-        counts.map(other).find(|spacer| !owed.contains(&shape(spacer)))
+        counts.map(other).find(|spacer| !owed.contains(&shape(Telegram::Read(spacer))))
     }
 
     async fn exchange(
         &mut self,
         address: u8,
-        request: &Request,
+        request: Telegram<'_>,
         patience: Duration,
     ) -> Result<Vec<u8>, Trouble> {
         let pause = PAUSE_MIN.max(self.byte * 7 / 2);
@@ -164,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Rtu<S> {
     async fn listen(
         &mut self,
         address: u8,
-        request: &Request,
+        request: Telegram<'_>,
         doubtful: bool,
         deadline: Instant,
     ) -> Result<Vec<u8>, Trouble> {

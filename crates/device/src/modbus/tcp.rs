@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
-use super::{Request, Trouble};
+use super::{Telegram, Trouble};
 
 /// A header says at most so many bytes: the unit and a PDU (protocol, 4.1).
 const LENGTH_MAX: usize = 254;
@@ -28,14 +28,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Tcp<S> {
     pub(super) async fn ask(
         &mut self,
         unit: u8,
-        request: &Request,
+        request: Telegram<'_>,
         patience: Duration,
     ) -> Result<Vec<u8>, Trouble> {
         let exchange = time::timeout(patience, self.exchange(unit, request));
         exchange.await.unwrap_or(Err(Trouble::Silence))
     }
 
-    async fn exchange(&mut self, unit: u8, request: &Request) -> Result<Vec<u8>, Trouble> {
+    async fn exchange(&mut self, unit: u8, request: Telegram<'_>) -> Result<Vec<u8>, Trouble> {
         self.transaction = self.transaction.wrapping_add(1);
         let [high, low] = self.transaction.to_be_bytes();
         let pdu = request.pdu();
@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Tcp<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Exception, Table};
+    use super::super::{Exception, Request, Table};
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(100);
@@ -92,7 +92,7 @@ mod tests {
             server.write_all(b"HTTP/1.1 400 Bad Request").await.unwrap();
         };
         let asking = async {
-            let mut ask = async || tcp.ask(17, &request, PATIENCE).await;
+            let mut ask = async || tcp.ask(17, Telegram::Read(&request), PATIENCE).await;
             assert_eq!(ask().await.unwrap(), [0, 10]);
             let refused = ask().await;
             assert!(matches!(refused, Err(Trouble::Exception(Exception(2)))), "{refused:?}");
@@ -108,7 +108,7 @@ mod tests {
     async fn silence_ends() {
         let (ours, _server) = tokio::io::duplex(1024);
         let request = Request { table: Table::Coil, at: 0, count: 1 };
-        let silent = Tcp::over(ours).ask(1, &request, PATIENCE).await;
+        let silent = Tcp::over(ours).ask(1, Telegram::Read(&request), PATIENCE).await;
         assert!(matches!(silent, Err(Trouble::Silence)), "{silent:?}");
     }
 }

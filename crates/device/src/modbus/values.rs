@@ -122,6 +122,51 @@ impl Format {
     }
 }
 
+impl Format {
+    /// The bytes of the registers that hold `datum`.
+    ///
+    /// # Errors
+    /// What they can hold instead, as a sentence for people.
+    pub(crate) fn bytes(self, datum: &Datum) -> Result<Vec<u8>, String> {
+        let number = match datum {
+            Datum::Number(number) => *number,
+            Datum::Boolean(on) => f64::from(u8::from(*on)),
+            Datum::Text(_) => return Err("texts can't be written".to_owned()),
+        };
+        let whole = number.round();
+        let within = |low: f64, high: f64| {
+            let fits = (low..=high).contains(&whole);
+            fits.then_some(()).ok_or_else(|| format!("the register takes {low} to {high}"))
+        };
+        let bytes = match self.kind {
+            RegisterType::U16 | RegisterType::Bool => {
+                within(0.0, f64::from(u16::MAX))?;
+                (whole as u16).to_be_bytes().to_vec()
+            }
+            RegisterType::I16 => {
+                within(f64::from(i16::MIN), f64::from(i16::MAX))?;
+                (whole as i16).to_be_bytes().to_vec()
+            }
+            RegisterType::U32 => {
+                within(0.0, f64::from(u32::MAX))?;
+                (whole as u32).to_be_bytes().to_vec()
+            }
+            RegisterType::I32 => {
+                within(f64::from(i32::MIN), f64::from(i32::MAX))?;
+                (whole as i32).to_be_bytes().to_vec()
+            }
+            // To these the nearest is written, as no f64 is exact there.
+            RegisterType::U64 => (whole as u64).to_be_bytes().to_vec(),
+            RegisterType::I64 => (whole as i64).to_be_bytes().to_vec(),
+            RegisterType::F32 => (number as f32).to_be_bytes().to_vec(),
+            RegisterType::F64 => number.to_be_bytes().to_vec(),
+            RegisterType::String => return Err("texts can't be written".to_owned()),
+        };
+        // Each order undoes itself.
+        Ok(self.order.arranged(&bytes, true))
+    }
+}
+
 fn first<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Fault> {
     bytes.first_chunk().copied().ok_or(Fault::Corrupt)
 }
@@ -164,6 +209,22 @@ mod tests {
         assert_eq!(number(I16, Abcd, &[0xff, 0xfe]), -2.0);
         assert_eq!(number(U16, Badc, &[0xfe, 0xff]), 65534.0);
         assert_eq!(number(U32, Abcd, &[0xff, 0xff, 0xff, 0xff]), 4_294_967_295.0);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        use {Order::*, RegisterType::*};
+        for kind in [U16, I16, U32, I32, U64, I64, F32, F64] {
+            for order in [Abcd, Cdab, Badc, Dcba] {
+                let format = Format { kind, order, bit: None };
+                let datum = Datum::Number(1234.0);
+                assert_eq!(format.value(&format.bytes(&datum).unwrap()), Ok(datum), "{format:?}");
+            }
+        }
+        let word = Format { kind: I16, order: Abcd, bit: None };
+        assert_eq!(word.bytes(&Datum::Number(-1.4)), Ok(vec![0xff, 0xff]));
+        let refused = word.bytes(&Datum::Number(32768.0)).unwrap_err();
+        assert_eq!(refused, "the register takes -32768 to 32767");
     }
 
     #[test]

@@ -37,7 +37,7 @@ async fn asked(slave: &mut DuplexStream) -> (u8, u16, u16) {
 #[test]
 fn the_checksum_is_that_of_the_specification() {
     assert_eq!(crc(&[0x02, 0x07]), [0x41, 0x12]);
-    assert_eq!(frame(1, &holding(0, 10)), [1, 3, 0, 0, 0, 10, 0xc5, 0xcd]);
+    assert_eq!(frame(1, Telegram::Read(&holding(0, 10))), [1, 3, 0, 0, 0, 10, 0xc5, 0xcd]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,9 @@ async fn an_answer_is_found_behind_noise_an_echo_and_others_answers() {
     slave.write_all(b"\xff\x00old").await.unwrap();
     let answering = async {
         assert_eq!(asked(&mut slave).await, (7, 10, 2));
-        for bytes in [frame(7, &holding(10, 2)), numbers(8, 10, 2), numbers(7, 90, 1)] {
+        for bytes in
+            [frame(7, Telegram::Read(&holding(10, 2))), numbers(8, 10, 2), numbers(7, 90, 1)]
+        {
             slave.write_all(&bytes).await.unwrap();
         }
         let mut wrong = numbers(7, 66, 2);
@@ -58,7 +60,7 @@ async fn an_answer_is_found_behind_noise_an_echo_and_others_answers() {
         }
     };
     let request = holding(10, 2);
-    let (answer, ()) = tokio::join!(rtu.ask(7, &request, PATIENCE), answering);
+    let (answer, ()) = tokio::join!(rtu.ask(7, Telegram::Read(&request), PATIENCE), answering);
     assert_eq!(answer.unwrap(), [0, 10, 0, 11]);
 }
 
@@ -66,7 +68,7 @@ async fn an_answer_is_found_behind_noise_an_echo_and_others_answers() {
 async fn a_late_answer_is_never_taken_for_anothers() {
     let (mut rtu, mut slave) = line();
     let (first, second) = (holding(0, 2), holding(10, 2));
-    let silent = rtu.ask(1, &first, PATIENCE).await;
+    let silent = rtu.ask(1, Telegram::Read(&first), PATIENCE).await;
     assert!(matches!(silent, Err(Trouble::Silence)), "{silent:?}");
     let slow = async {
         let (_, at, count) = asked(&mut slave).await;
@@ -82,8 +84,8 @@ async fn a_late_answer_is_never_taken_for_anothers() {
         slave.write_all(&numbers(1, 0, 2)).await.unwrap();
     };
     let asking = async {
-        assert_eq!(rtu.ask(1, &second, PATIENCE).await.unwrap(), [0, 10, 0, 11]);
-        assert_eq!(rtu.ask(1, &first, PATIENCE).await.unwrap(), [0, 0, 0, 1]);
+        assert_eq!(rtu.ask(1, Telegram::Read(&second), PATIENCE).await.unwrap(), [0, 10, 0, 11]);
+        assert_eq!(rtu.ask(1, Telegram::Read(&first), PATIENCE).await.unwrap(), [0, 0, 0, 1]);
     };
     tokio::join!(asking, slow);
 }
@@ -91,7 +93,8 @@ async fn a_late_answer_is_never_taken_for_anothers() {
 #[tokio::test(start_paused = true)]
 async fn a_question_dropped_half_way_is_still_owed() {
     let (mut rtu, mut slave) = line();
-    let dropped = time::timeout(PATIENCE / 2, rtu.ask(1, &holding(0, 1), PATIENCE)).await;
+    let dropped =
+        time::timeout(PATIENCE / 2, rtu.ask(1, Telegram::Read(&holding(0, 1)), PATIENCE)).await;
     assert!(dropped.is_err());
     assert_eq!(asked(&mut slave).await, (1, 0, 1));
     let answering = async {
@@ -105,14 +108,14 @@ async fn a_question_dropped_half_way_is_still_owed() {
         slave.write_all(&numbers(1, 10, 1)).await.unwrap();
     };
     let request = holding(10, 1);
-    let (answer, ()) = tokio::join!(rtu.ask(1, &request, PATIENCE), answering);
+    let (answer, ()) = tokio::join!(rtu.ask(1, Telegram::Read(&request), PATIENCE), answering);
     assert_eq!(answer.unwrap(), [0, 10]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_slaves_debts_are_its_own_and_silence_is_told_from_noise() {
     let (mut rtu, mut slave) = line();
-    assert!(rtu.ask(1, &holding(0, 1), PATIENCE).await.is_err());
+    assert!(rtu.ask(1, Telegram::Read(&holding(0, 1)), PATIENCE).await.is_err());
     asked(&mut slave).await;
     let answering = async {
         assert_eq!(asked(&mut slave).await, (2, 0, 1), "no spacer for another slave");
@@ -126,15 +129,15 @@ async fn another_slaves_debts_are_its_own_and_silence_is_told_from_noise() {
         slave.write_all(&refusal).await.unwrap();
     };
     let asking = async {
-        assert_eq!(rtu.ask(2, &holding(0, 1), PATIENCE).await.unwrap(), [0, 5]);
-        let noise = rtu.ask(2, &holding(0, 1), PATIENCE).await;
+        assert_eq!(rtu.ask(2, Telegram::Read(&holding(0, 1)), PATIENCE).await.unwrap(), [0, 5]);
+        let noise = rtu.ask(2, Telegram::Read(&holding(0, 1)), PATIENCE).await;
         assert!(matches!(noise, Err(Trouble::Garbled(5))), "{noise:?}");
-        let refused = rtu.ask(3, &holding(0, 1), PATIENCE).await;
+        let refused = rtu.ask(3, Telegram::Read(&holding(0, 1)), PATIENCE).await;
         assert!(matches!(refused, Err(Trouble::Exception(Exception(2)))), "{refused:?}");
     };
     tokio::join!(asking, answering);
     drop(slave);
-    let gone = rtu.ask(1, &holding(0, 1), PATIENCE).await;
+    let gone = rtu.ask(1, Telegram::Read(&holding(0, 1)), PATIENCE).await;
     assert!(matches!(gone, Err(Trouble::Gone(_))), "{gone:?}");
 }
 
@@ -153,7 +156,7 @@ proptest! {
             good[at] ^= 1 << bit;
         }
         let heard = [before.clone(), good.clone(), after].concat();
-        match (answer(&heard, 9, &request), flip) {
+        match (answer(&heard, 9, Telegram::Read(&request)), flip) {
             (Some((Ok(data), end)), None) if end == before.len() + good.len() => {
                 prop_assert_eq!(data, vec![0, 3, 0, 4]);
             }
