@@ -83,6 +83,71 @@ impl Browser {
         self.ask("POST", &self.path("/execute/sync"), &body)
     }
 
+    /// Goes to another page.
+    #[track_caller]
+    pub(crate) fn go(&self, url: &str) {
+        self.ask("POST", &self.path("/url"), &json!({ "url": url }));
+    }
+
+    /// Presses what a CSS selector finds first, as soon as it is there and can
+    /// be pressed.
+    #[track_caller]
+    pub(crate) fn click(&self, selector: &str) {
+        let path = self.element(selector);
+        self.ask("POST", &format!("{path}/click"), &json!({}));
+    }
+
+    /// Types into a field in place of what it holds.
+    #[track_caller]
+    pub(crate) fn type_into(&self, selector: &str, text: &str) {
+        let path = self.element(selector);
+        self.ask("POST", &format!("{path}/clear"), &json!({}));
+        self.ask("POST", &format!("{path}/value"), &json!({ "text": text }));
+    }
+
+    /// Drags the mouse over an element, from one share of its width to another.
+    #[track_caller]
+    pub(crate) fn drag_over(&self, selector: &str, from: f64, to: f64) {
+        self.element(selector);
+        let place = self.run(&format!(
+            "const r = document.querySelector({selector:?}).getBoundingClientRect(); \
+             return [r.left, r.width, r.top + r.height / 2]"
+        ));
+        let [left, width, y] = [0_usize, 1, 2].map(|i| place[i].as_f64().expect("a number"));
+        let events = [
+            ("mouseMoved", from),
+            ("mousePressed", from),
+            ("mouseMoved", to),
+            ("mouseReleased", to),
+        ];
+        for (event, share) in events {
+            let x = left + width * share;
+            let pressed =
+                json!({ "type": event, "x": x, "y": y, "button": "left", "clickCount": 1 });
+            self.devtools("Input.dispatchMouseEvent", &pressed);
+        }
+    }
+
+    /// A command of the browser's own protocol, for what WebDriver lacks.
+    #[track_caller]
+    pub(crate) fn devtools(&self, command: &str, parameters: &Value) {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.ask("POST", &self.path("/goog/cdp/execute"), &body);
+    }
+
+    /// The path of an element's commands, once it is there and not disabled.
+    #[track_caller]
+    fn element(&self, selector: &str) -> String {
+        let ready = format!(
+            "return Boolean(document.querySelector({selector:?} + ':enabled, ' + {selector:?} + ':not(button, input)'))"
+        );
+        eventually(&format!("{selector} can be used"), || (self.run(&ready) == true).then_some(()));
+        let found = json!({ "using": "css selector", "value": selector });
+        let found = self.ask("POST", &self.path("/element"), &found);
+        let id = found.as_object().and_then(|ids| ids.values().next()?.as_str()).expect("an id");
+        self.path(&format!("/element/{id}"))
+    }
+
     /// What a person can read on the page.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
