@@ -156,19 +156,19 @@ except OSError: pass
 print("probe: own folder writable", flush=True)
 "#;
 
-pub(crate) fn killed(guest: &Guest) -> Result<String> {
+pub(crate) fn killed(guest: &Guest, limit: Duration) -> Result<String> {
     guest.until("a live value", PATIENCE, || live(guest))?;
     let pid = guest.pid()?;
     guest.sh(&format!("kill -9 {pid}"))?;
-    let took = guest.again(&pid, Duration::from_secs(3))?;
+    let took = guest.again(&pid, limit)?;
     Ok(format!("ready again after {:.1} s", took.as_secs_f64()))
 }
 
 /// A process that hangs as a whole.
-pub(crate) fn stopped(guest: &Guest) -> Result<String> {
+pub(crate) fn stopped(guest: &Guest, limit: Duration) -> Result<String> {
     let pid = guest.pid()?;
     guest.sh(&format!("kill -STOP {pid}"))?;
-    let took = guest.again(&pid, Duration::from_secs(60))?;
+    let took = guest.again(&pid, limit)?;
     let log = guest.sh("journalctl -u tidemill -o cat --no-pager -n 30")?;
     ensure!(log.contains("Watchdog timeout"), "{log}");
     Ok(format!("the watchdog had it running again after {:.0} s", took.as_secs_f64()))

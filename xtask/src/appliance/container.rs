@@ -86,8 +86,8 @@ fn tried(guest: &Guest, packages: &Packages, trial: &mut Trial) -> Result<()> {
     trial.check("exposure", || checks::exposure(guest));
     trial.check("sandbox", || checks::sandbox(guest));
     trial.check("journal", || checks::journal(guest));
-    trial.check("kill -9", || checks::killed(guest));
-    trial.check("hang", || checks::stopped(guest));
+    trial.check("kill -9", || checks::killed(guest, Duration::from_secs(3)));
+    trial.check("hang", || checks::stopped(guest, Duration::from_secs(45)));
     trial.check("stall", || checks::stalled(guest));
     trial.check("invalid", || checks::invalid(guest));
     trial.check("reload", || checks::reload(guest));
