@@ -11,13 +11,14 @@ use tracing::{debug, info, warn};
 use crate::backoff::{Backoff, GOOD};
 use crate::codec::Hello;
 use crate::commands::{Commands, SetFn};
+use crate::connection::{Aside, Connection, GOODBYE, Phase};
 use crate::lanes::{Lanes, Manner};
 use crate::lost::Lost;
 use crate::outbox::{self, FETCH_MAX};
 use crate::quarantine::{Quarantine, REFUSED, SOON, Verdict};
 use crate::reason::{OF_THE_BROKER, TAKEN_OVER};
-use crate::session::{Message, Session, Settings};
-use crate::transport::{Closed, Event, FRAME, Transport};
+use crate::session::{Session, Settings};
+use crate::transport::{Closed, Event, FRAME};
 use crate::window::{Lane, Progress, Span};
 use crate::{
     Config, Endpoint, Gateway, Link, State, Version, connect, homeassistant, payload, secret,
@@ -26,8 +27,6 @@ use crate::{
 /// An orderly stop waits so long for what is in flight. What isn't acknowledged
 /// by then is sent again after the next start.
 const DRAIN: Duration = Duration::from_secs(3);
-/// For goodbye on the layers below MQTT, which few servers answer in time.
-const GOODBYE: Duration = Duration::from_millis(500);
 /// Answers to a broker that wait to be written: past this nothing more is read,
 /// so a broker that floods us only fills its own buffers.
 const ANSWERS_MAX: usize = 64 * 1024;
@@ -72,43 +71,6 @@ enum Error {
     Store(#[from] store::Error),
     #[error("no URL: set `url`")]
     NoUrl,
-}
-
-/// How an orderly stop proceeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Readings flow.
-    Running,
-    /// Nothing new is sent; what is in flight is waited for.
-    Draining(Instant),
-    /// `offline` is sent; its acknowledgement is waited for.
-    Leaving(Instant),
-}
-
-/// One connection's moving parts.
-struct Connection {
-    transport: Transport,
-    session: Session,
-    /// From the broker, not yet whole packets: bounded by the largest packet and
-    /// one read.
-    received: BytesMut,
-    /// For the broker, gathered while the last frame is being written.
-    out: BytesMut,
-    /// Since when the frame being written makes no way.
-    stuck_since: Instant,
-    /// What isn't of the log and is to be published first: a few messages a
-    /// connection and the answers to commands, whose number is limited.
-    aside: VecDeque<Aside>,
-    /// The store has closed: nothing more will come from it.
-    closed: bool,
-    phase: Phase,
-}
-
-/// A message that isn't of the log.
-struct Aside {
-    topic: String,
-    payload: Vec<u8>,
-    retain: bool,
 }
 
 impl Error {
@@ -488,77 +450,5 @@ impl Forwarder {
 
     fn prefixed(&self, rest: &str) -> String {
         format!("{}/{rest}", outbox::prefix(&self.config, &self.gateway))
-    }
-}
-
-impl Connection {
-    /// Gives what was gathered to the transport once it has written the last.
-    fn hand_over(&mut self, now: Instant) {
-        if self.transport.is_idle() && !self.out.is_empty() {
-            self.transport.send(self.out.split().freeze());
-            self.stuck_since = now;
-        }
-    }
-
-    fn is_stuck(&self, timeout: Duration) -> bool {
-        !self.transport.is_idle() && self.stuck_since.elapsed() >= timeout
-    }
-
-    fn deadline(&self, timeout: Duration) -> Instant {
-        let mut deadline = self.session.deadline();
-        if !self.transport.is_idle() {
-            deadline = deadline.min(self.stuck_since + timeout);
-        }
-        match self.phase {
-            Phase::Running => deadline,
-            Phase::Draining(end) | Phase::Leaving(end) => deadline.min(end),
-        }
-    }
-
-    /// Steps through an orderly stop; `true` once it is time to disconnect.
-    fn left(&mut self, now: Instant, status: &str) -> bool {
-        let done = |session: &Session, end| session.is_idle() || now >= end;
-        match self.phase {
-            Phase::Running => false,
-            Phase::Draining(_) if !self.session.is_open() => true,
-            Phase::Draining(end) => {
-                if done(&self.session, end) {
-                    if self.session.room() == 0 {
-                        return true;
-                    }
-                    let offline = Aside {
-                        topic: status.to_owned(),
-                        payload: b"offline".to_vec(),
-                        retain: true,
-                    };
-                    self.publish(&offline, now);
-                    self.phase = Phase::Leaving(end.max(now + GOODBYE));
-                }
-                false
-            }
-            Phase::Leaving(end) => done(&self.session, end),
-        }
-    }
-
-    fn retain(&mut self, topic: String, payload: Vec<u8>) {
-        self.aside.push_back(Aside { topic, payload, retain: true });
-    }
-
-    /// Publishes what isn't of the log, as far as the window allows.
-    fn put_aside(&mut self, now: Instant) {
-        while self.session.room() > 0 {
-            let Some(aside) = self.aside.pop_front() else { break };
-            self.publish(&aside, now);
-        }
-    }
-
-    fn publish(&mut self, aside: &Aside, now: Instant) {
-        let Aside { topic, payload, retain } = aside;
-        if payload.len() > self.session.payload_max(topic.len(), &[]) {
-            warn!(bytes = payload.len(), "{topic} is larger than the broker takes");
-            return;
-        }
-        let message = Message { topic, payload, retain: *retain, ..Message::default() };
-        self.session.publish(&message, now, &mut self.out);
     }
 }

@@ -19,7 +19,7 @@
 //! | `lanes`, `ranges`, `pace` | what of the log goes first, and how fast |
 //! | `quarantine` | which message breaks the connection |
 //! | `commands` | what is published to us: commands for outputs |
-//! | `forwarder`, `backoff`, `link` | the loop that holds these together |
+//! | `forwarder`, `connection`, `backoff`, `link` | the loop that holds these together |
 //! | [`broker`] | a small broker for the demo and the tests |
 //! | [`handshake`] | a WebSocket opening handshake, taken apart |
 //! | [`probe`], `certificate` | a broker tried step by step, and whose certificate it shows |
@@ -34,6 +34,7 @@ mod commands;
 mod compress;
 mod config;
 mod connect;
+mod connection;
 mod endpoint;
 mod floor;
 mod forwarder;
