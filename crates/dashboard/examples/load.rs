@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement may panic")]
 
+use std::collections::HashSet;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use store::Store;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -176,15 +177,20 @@ async fn be_clients(plan: Plan, address: &str) {
     let (late, mut lates) = mpsc::channel(10_000);
     let (closed, mut closes) = mpsc::channel(10_000);
     let mut tasks = JoinSet::new();
+    let (seen, alive) = watch::channel(HashSet::new());
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    tasks.spawn(look(port, seen));
     for n in 0..plan.clients {
+        let mut alive = alive.clone();
         let (address, counted) = (address.to_owned(), counted.clone());
         let (late, closed) = (late.clone(), closed.clone());
         tasks.spawn(async move {
             if n < plan.idle {
                 loop {
                     let stream = open(&address, true, plan.plain).await;
-                    let began = Instant::now();
-                    gone(&stream).await;
+                    let (began, port) = (Instant::now(), stream.local_addr().unwrap().port());
+                    sleep(Duration::from_secs(1)).await;
+                    alive.wait_for(|alive| !alive.contains(&port)).await.unwrap();
                     closed.try_send(began.elapsed().as_secs_f64()).unwrap();
                     // As a browser does that finds the gateway gone.
                     sleep(Duration::from_secs(1)).await;
@@ -259,24 +265,23 @@ async fn open(address: &str, narrow: bool, plain: bool) -> TcpStream {
     stream
 }
 
-/// Waits until the server has closed, without reading anything.
-async fn gone(stream: &TcpStream) {
+/// The ports whose connection the server has not closed. A FIN waits behind what
+/// isn't read, so that a client that doesn't read sees none: the kernel's table
+/// of connections is what tells. It is read once for all, since that is slow.
+async fn look(server: u16, open: watch::Sender<HashSet<u16>>) {
+    // The server's end, established; addresses are hexadecimal there.
+    let wanted = format!("0100007F:{server:04X}");
     loop {
-        sleep(Duration::from_millis(100)).await;
-        if stream.take_error().ok().flatten().is_some() || !is_established(stream) {
-            return;
-        }
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let ports = table.lines().filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+            let port = remote.rsplit_once(':')?.1;
+            (local == wanted && state == "01").then(|| u16::from_str_radix(port, 16).ok())?
+        });
+        open.send_replace(ports.collect());
+        sleep(Duration::from_millis(500)).await;
     }
-}
-
-/// Whether the kernel still knows both ends. A FIN waits behind what isn't read,
-/// so that the state of the connection is what tells.
-fn is_established(stream: &TcpStream) -> bool {
-    let port = stream.local_addr().unwrap().port();
-    let peer = stream.peer_addr().unwrap().port();
-    let wanted = format!("0100007F:{peer:04X} 0100007F:{port:04X} 01");
-    // The server's side of it.
-    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| line.contains(&wanted))
 }
 
 async fn follow(stream: &mut TcpStream, counted: &Counted, late: &mpsc::Sender<i64>) {

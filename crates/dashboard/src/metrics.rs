@@ -227,6 +227,30 @@ mod tests {
         hub
     }
 
+    /// Every figure that config/grafana/ draws is on the page.
+    fn drawn() -> std::collections::BTreeSet<&'static str> {
+        let dashboard = include_str!("../../../config/grafana/tidemill.json");
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = dashboard.match_indices("tidemill_").map(|(at, _)| {
+            let rest = &dashboard[at..];
+            &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())]
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn what_grafana_draws_is_there() {
+        let page = text(&Status::default(), &hub());
+        let drawn = drawn();
+        assert!(drawn.len() > 15, "{drawn:?}");
+        for name in drawn.into_iter().filter(|name| *name != "tidemill_start_time_seconds") {
+            assert!(page.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+        let started = "2026-11-24T08:20:03.500000Z".into();
+        let page = text(&Status { started, ..Status::default() }, &hub());
+        assert!(page.contains("# TYPE tidemill_start_time_seconds "));
+    }
+
     #[test]
     fn the_whole_page() {
         let since = "2026-11-24T08:20:03.500000Z".to_owned();

@@ -130,8 +130,7 @@ pub(super) fn inflate(message: &[u8], max: usize) -> Result<Vec<u8>, Wrong> {
         loop {
             // One byte beyond the limit shows that there is more.
             out.reserve((rest.len() * 4 + 64).min(max + 1 - out.len()));
-            let room = out.capacity() - out.len();
-            let before = inflater.total_in();
+            let (before, written) = (inflater.total_in(), out.len());
             let status = inflater.decompress_vec(rest, &mut out, FlushDecompress::Sync);
             let taken = usize::try_from(inflater.total_in() - before).map_err(|_| WRONG)?;
             rest = rest.get(taken..).unwrap_or_default();
@@ -142,7 +141,8 @@ pub(super) fn inflate(message: &[u8], max: usize) -> Result<Vec<u8>, Wrong> {
                 // A sender may finish a stream and go on with another
                 // (section 7.2.3.5).
                 Status::StreamEnd => inflater.reset(false),
-                _ if taken == 0 && room > 0 && !rest.is_empty() => return Err(WRONG),
+                // Neither read nor written: it would never end.
+                _ if taken == 0 && out.len() == written && !rest.is_empty() => return Err(WRONG),
                 _ => (),
             }
             if rest.is_empty() && out.len() < out.capacity() {
@@ -184,8 +184,11 @@ mod tests {
         let bomb = squeezed(&vec![b'x'; 10 << 20], 15);
         assert!(bomb.len() < 256 << 10, "{}", bomb.len());
         assert_eq!(inflate(&bomb, 16 << 10), Err(Wrong::TooLong));
-        let fits = squeezed(&vec![b'x'; 16 << 10], 15);
-        assert_eq!(inflate(&fits, 16 << 10).unwrap().len(), 16 << 10);
+        // A message that grows in many steps, and one that just fits.
+        for length in [1, 300, 5_000, 16 << 10] {
+            let fits = squeezed(&vec![b'x'; length], 15);
+            assert_eq!(inflate(&fits, 16 << 10).unwrap().len(), length);
+        }
     }
 
     #[test]
