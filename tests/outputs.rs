@@ -108,7 +108,7 @@ fn a_counter_outlives_a_kill_and_a_loss_and_is_set_by_command() {
     let home = Home::new(&format!(
         "[device.meter]\ndriver = \"gpio\"\nchip = \"sim\"\ncommands = {pipe:?}\n\
          [device.meter.channel]\n\
-         water = {{ line = 5, direction = \"counter\", every = \"50ms\", scale = 0.001, unit = \"m3\" }}\n"
+         water = {{ line = 5, direction = \"counter\", every = \"1s\", scale = 0.001, unit = \"m3\" }}\n"
     ));
     let pulses = |count: usize| {
         let mut pipe = std::fs::File::options().write(true).open(&pipe).unwrap();
@@ -139,6 +139,8 @@ fn a_counter_outlives_a_kill_and_a_loss_and_is_set_by_command() {
     let audit = log.lines().find(|line| line.contains("set by command")).unwrap_or_default();
     assert!(audit.contains("0.005") && audit.contains("12.5"), "{log}");
     pulses(1);
+    // Long enough to be counted, not to be said.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     gateway.stop();
 
     // The pulse just before the stop is in the file as well; nothing was lost.

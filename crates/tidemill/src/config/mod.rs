@@ -1,6 +1,7 @@
 //! The configuration file, checked whole before anything runs.
 
 mod invalid;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use invalid::{Invalid, Problem};
+use ports::Ports;
 
 use crate::gateway;
 
@@ -135,7 +137,9 @@ impl Config {
                     }
                 }
                 _ => {
+                    let mut ports = Ports::default();
                     for (name, section) in named(section, "device", errors) {
+                        ports.take(&name, &section, errors);
                         config.devices.extend(device::Config::parse(&name, section, errors));
                     }
                 }
