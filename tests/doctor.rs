@@ -206,6 +206,12 @@ fn what_scan_and_drivers_print_is_accepted_by_check() {
         let answer: Value = serde_json::from_slice(&check.stdout).expect("JSON");
         assert_eq!(answer["valid"], true, "{answer} of\n{text}");
     }
+    let broker = Broker::start();
+    let greeting = tidemill(&["handshake", &broker.url(), "--mqtt", "--json"]);
+    let greeting: Value = serde_json::from_slice(&greeting.stdout).expect("JSON");
+    assert_eq!(greeting["ok"], true, "{greeting}");
+    assert_eq!(greeting["checks"][0]["found"], "HTTP/1.1 101 Switching Protocols");
+
     let unknown = tidemill(&["drivers", "seriel"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(err(&unknown).contains("did you mean \"serial\"?"), "{}", err(&unknown));
