@@ -18,6 +18,7 @@ mod history;
 mod house;
 mod isolation;
 mod login;
+mod modbus;
 mod noise;
 mod outage;
 mod outputs;
