@@ -20,6 +20,8 @@ pub(crate) fn binary() -> PathBuf {
 /// What outlives a process: the configuration and the store.
 pub(crate) struct Home {
     dir: TempDir,
+    /// The folder of the store.
+    store: PathBuf,
     address: String,
 }
 
@@ -47,7 +49,18 @@ impl Home {
              [dashboard]\nlisten = {address:?}\n\n"
         );
         std::fs::write(dir.path().join("tidemill.toml"), head + config).unwrap();
-        Home { dir, address }
+        let store = dir.path().to_owned();
+        Home { dir, store, address }
+    }
+
+    /// With its store in another folder.
+    pub(crate) fn on(mut self, folder: &Path) -> Home {
+        let before = self.db();
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        self.store = folder.to_owned();
+        let text = text.replace(&format!("{before:?}"), &format!("{:?}", self.db()));
+        std::fs::write(self.config(), text).unwrap();
+        self
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -55,7 +68,7 @@ impl Home {
     }
 
     pub(crate) fn db(&self) -> PathBuf {
-        self.dir.path().join("tidemill.db")
+        self.store.join("tidemill.db")
     }
 
     /// Starts the service and waits until it answers.
@@ -63,6 +76,12 @@ impl Home {
     pub(crate) fn start(&self) -> Gateway {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(self.config());
+        Gateway::spawn(command, self.address.clone())
+    }
+
+    /// The same by a command that runs it.
+    #[track_caller]
+    pub(crate) fn start_as(&self, command: Command) -> Gateway {
         Gateway::spawn(command, self.address.clone())
     }
 

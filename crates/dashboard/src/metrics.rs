@@ -108,6 +108,13 @@ fn store(page: &mut Page, status: &Status) {
     page.one(GAUGE, "tidemill_store_readings", "Raw readings in the store.", store.readings);
     let help = "Readings accepted and not yet committed.";
     page.one(GAUGE, "tidemill_store_queued_readings", help, store.queued);
+    if !store.losses.is_empty() {
+        let name = "tidemill_readings_lost_total";
+        page.head(COUNTER, name, "Readings lost before or after they were stored, by cause.");
+        for loss in &store.losses {
+            page.line(name, &[("reason", &loss.reason)], loss.count);
+        }
+    }
     let help = "Bytes written to the store's file since the start.";
     page.one(COUNTER, "tidemill_store_written_bytes_total", help, store.bytes_written);
 }

@@ -406,7 +406,8 @@ impl Found {
                     self.forwarders.insert(name.clone(), row);
                 }
             }
-            (None, [Text(reason), Integer(count @ 1..)]) => {
+            // The index of the starts has the same shape.
+            (None, [Text(reason), Integer(count @ 1..)]) if reason.parse::<Epoch>().is_err() => {
                 let known = self.losses.entry(reason.clone()).or_default();
                 *known = (*known).max(*count);
             }

@@ -8,7 +8,7 @@ use reading::{Body, Reading, Record};
 use store::Appender;
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
-use tracing::warn;
+use tracing::debug;
 
 use crate::watchdog::Pulse;
 
@@ -56,7 +56,8 @@ pub(crate) async fn run(
         if !records.is_empty() {
             hub.publish(&records);
             if let Err(dropped) = appender.append(records).await {
-                warn!(count = dropped.count, reason = dropped.reason, "readings not stored");
+                // The store has said so, once: this comes many times a second.
+                debug!(count = dropped.count, reason = dropped.reason, "readings not stored");
             }
         }
         if !open {

@@ -140,6 +140,8 @@ async fn holds(config: &Config, log: &[Record], what: &str) -> (Status, usize) {
     let status = gateway.store.status();
     balanced(&status);
     assert_eq!(status.dropped, 0, "{what}");
+    let strange = status.losses.iter().find(|loss| loss.reason != "store damaged");
+    assert_eq!(strange, None, "{what}");
     assert_eq!(status.stored - status.readings, lost(&status), "{what}: each loss is counted");
 
     // A new name for what comes, and nothing under the name of another.

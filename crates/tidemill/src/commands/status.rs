@@ -60,6 +60,9 @@ fn text(status: &Status) -> String {
         "ledger     {} read = {} stored + {} dropped ({balance})",
         ledger.read, ledger.stored, ledger.dropped
     ));
+    for loss in &store.losses {
+        line(format_args!("           {} lost: {}", loss.count, loss.reason));
+    }
     for forwarder in &status.forwarders {
         let why = forwarder.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
         let state = match forwarder.state {
