@@ -434,7 +434,8 @@ pub(crate) fn repository(guest: &Guest, packages: &Packages, folder: &Path) -> R
         "cd /root; rm -rf repository; tar -xf repository.tar; chmod -R a+rX repository; chmod a+x /root
          echo 'deb [signed-by=/root/repository/tidemill.asc] file:/root/repository stable main' >/etc/apt/sources.list.d/tidemill.list
          export DEBIAN_FRONTEND=noninteractive
-         apt-get update -qq 2>&1
+         # The mirror isn't reached from here.
+         apt-get update -qq -o Dir::Etc::sourcelist=sources.list.d/tidemill.list -o Dir::Etc::sourceparts=- 2>&1
          apt-get install -y -qq --no-install-recommends tidemill 2>&1
          dpkg-query -W -f '${Version} ' tidemill
          apt-get install -y -qq --no-install-recommends --allow-downgrades tidemill=0.1.0-1 2>&1
