@@ -66,7 +66,7 @@ mod tests {
         };
         let one = "port = '/dev/ttyUSB0'";
         let told = errors(&(device("a", one) + &device("b", one)));
-        assert!(told.contains("7:8 device.b.port: the device a has this port"), "{told}");
+        assert!(told.contains("8:8: device.b.port: the device a has this port"), "{told}");
         let usb = "usb = '2341:0043'";
         assert!(errors(&(device("a", usb) + &device("b", usb))).contains("device.b.usb"));
         assert_eq!(errors(&(device("a", one) + &device("b", "port = '/dev/ttyUSB1'"))), "");
