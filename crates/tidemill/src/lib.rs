@@ -70,14 +70,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         runner.restore(|channel| last.get(channel).cloned());
         outputs.device(&name, commands);
         observed.device(about, health);
-        let part = runner.run(batches.clone(), stop.clone());
-        parts.spawn(format!("device {name}"), async {
-            part.await;
-            Ok(())
-        });
+        parts.spawn(format!("device {name}"), runner.run(batches.clone(), stop.clone()));
     }
     let set = outputs.set();
-    parts.spawn("writer", async { Ok(writer.run().await?) });
+    parts.spawn("writer", writer.run());
     let part = intake::run(intake, appender, hub.clone(), pulse.clone());
     let taken_in = quiet.clone().drop_guard();
     parts.spawn("intake", async {
@@ -93,13 +89,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             epoch: store.epoch(),
         };
         let (forwarder, link) = Forwarder::new(name.clone(), config, gateway, cursor);
-        let forwarder = forwarder.with_outputs(set.clone());
         observed.forwarder(about, link);
-        let part = forwarder.run(quiet.clone());
-        parts.spawn(format!("forwarder {name}"), async {
-            part.await;
-            Ok(())
-        });
+        let forwarder = forwarder.with_outputs(set.clone());
+        parts.spawn(format!("forwarder {name}"), forwarder.run(quiet.clone()));
     }
     let observed = Arc::new(observed);
     let own = Gateway::new(observed.clone());
@@ -115,10 +107,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         set,
     };
     parts.spawn("dashboard", async move {
-        let Some(listener) = quiet.run_until_cancelled(listen::http(listen)).await else {
-            return Ok(());
-        };
-        Ok(dashboard::serve(listener, Some(control), app, quiet).await?)
+        match quiet.run_until_cancelled(listen::http(listen)).await {
+            Some(listener) => dashboard::serve(listener, Some(control), app, quiet).await,
+            None => Ok(()),
+        }
     });
 
     info!(version = VERSION, "running");

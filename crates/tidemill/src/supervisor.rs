@@ -22,6 +22,23 @@ pub(crate) struct Supervisor {
     stop: CancellationToken,
 }
 
+/// How a part may end: having done its work, or with an error.
+pub(crate) trait Outcome {
+    fn outcome(self) -> anyhow::Result<()>;
+}
+
+impl Outcome for () {
+    fn outcome(self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+impl<E: Into<anyhow::Error>> Outcome for Result<(), E> {
+    fn outcome(self) -> anyhow::Result<()> {
+        self.map_err(Into::into)
+    }
+}
+
 impl Supervisor {
     /// Cancelled when the gateway is to stop.
     pub(crate) fn stop(&self) -> CancellationToken {
@@ -33,10 +50,10 @@ impl Supervisor {
     pub(crate) fn spawn(
         &mut self,
         name: impl Into<String>,
-        part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+        part: impl Future<Output = impl Outcome> + Send + 'static,
     ) {
         let name = name.into();
-        self.parts.spawn(async move { (name, part.await) });
+        self.parts.spawn(async move { (name, part.await.outcome()) });
     }
 
     /// Waits for `shutdown` or the first part to end, then for the rest.
