@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::access::Who;
 use crate::guard::{Caller, Peer};
 use crate::upgrade::{self, Slot};
-use crate::ws::{Broken, Event, Prepared, Socket};
+use crate::ws::{Broken, Event, Socket};
 
 /// Connections at once: the cases come one by one.
 const CONNECTIONS_MAX: usize = 64;
@@ -74,8 +74,8 @@ where
 {
     loop {
         match socket.receive().await {
-            Ok(Event::Text(text)) => socket.send(&Prepared::from(text)).await?,
-            Ok(Event::Binary(bytes)) => socket.send_binary(&bytes).await?,
+            Ok(Event::Text(text)) => socket.echo(true, text.as_bytes()).await?,
+            Ok(Event::Binary(bytes)) => socket.echo(false, &bytes).await?,
             Ok(Event::Ping(payload)) => socket.pong(&payload).await?,
             Ok(Event::Pong) => (),
             Ok(Event::Close(code)) => return socket.close(code, "").await,
