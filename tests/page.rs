@@ -116,6 +116,8 @@ fn history_survives_a_restart_and_the_hole_is_named() {
         (!history["readings"].as_array()?.is_empty()).then_some(())
     });
     gateway.stop();
+    // Longer than one of the chart's buckets, which would hold both readings.
+    std::thread::sleep(std::time::Duration::from_secs(3));
 
     let gateway = home.start();
     port.plug_again();
