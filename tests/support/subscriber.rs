@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -69,9 +70,13 @@ impl Subscriber {
         let (sender, messages) = sync_channel(WAITING_MAX);
         let (ready, is_ready) = sync_channel(1);
         let filter = filter.to_owned();
+        // One session each: with an id in common the broker gives the second
+        // what the first had asked for.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let id = format!("subscriber-{}", STARTED.fetch_add(1, Ordering::Relaxed));
         std::thread::spawn(move || {
             while let Some(()) = match connect() {
-                Some(connection) => session(connection, &filter, &sender, &ready),
+                Some(connection) => session(connection, &id, &filter, &sender, &ready),
                 None => Some(()),
             } {
                 std::thread::sleep(Duration::from_millis(100));
@@ -119,11 +124,12 @@ impl Subscriber {
 /// One connection, until the broker ends it; `None` when the test has gone.
 fn session(
     mut stream: Box<dyn Connection>,
+    id: &str,
     filter: &str,
     messages: &SyncSender<Message>,
     ready: &SyncSender<()>,
 ) -> Option<()> {
-    let mut connect = Connect::new("subscriber");
+    let mut connect = Connect::new(id);
     connect.clean_session = false;
     connect.keep_alive = 0;
     let mut subscribe = Subscribe::new(filter, QoS::AtLeastOnce);
