@@ -176,7 +176,7 @@ async fn check(db: &mut SqliteConnection, path: &Path) -> Result<(), sqlx::Error
     }
     for sql in [
         "SELECT count(*) FROM (SELECT * FROM log ORDER BY seq LIMIT 1000)",
-        "SELECT sum(time) FROM (SELECT time FROM log ORDER BY seq DESC LIMIT 10000)",
+        "SELECT max(time) FROM (SELECT time FROM log ORDER BY seq DESC LIMIT 10000)",
         "SELECT count(*) FROM (SELECT * FROM gap ORDER BY seq DESC LIMIT 1000)",
         "SELECT count(*) FROM channel, ledger",
         "SELECT count(*) FROM forwarder",

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use reading::{Body, Seq};
+use reading::{Body, Datum, Reading, Seq, Value};
 use sqlx::Connection;
 use store::{Config, Error, Store};
 
@@ -214,4 +214,28 @@ async fn waiting_ends_when_nothing_more_can_come() {
     drop(gateway.appender);
     assert!(cursor.wait(Seq(0)).await, "the last reading is committed first");
     assert!(!cursor.wait(Seq(1)).await);
+}
+
+/// Larger than what is checked whole, and with more rows than are looked at.
+#[tokio::test]
+async fn a_large_file_is_taken_for_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let mut gateway = open(&config, &[]).await;
+    let text = |n: u64| {
+        let value = Value::Good(Datum::Text("x".repeat(2_000).into()));
+        let channel = channel("panel/mode");
+        Body::Reading(Reading { channel, at: at(n as f64), value })
+    };
+    gateway.append((0..12_000).map(text).collect()).await.unwrap();
+    gateway.stop().await;
+    assert!(std::fs::metadata(&config.path).unwrap().len() > 20 << 20);
+
+    let gateway = open(&config, &[]).await;
+    let status = gateway.store.status();
+    assert_eq!((status.stored, status.losses.len()), (12_000, 0));
+    gateway.stop().await;
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("damaged")), "{names:?}");
 }
