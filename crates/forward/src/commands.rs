@@ -73,6 +73,20 @@ struct Full {
 
 impl Commands {
     pub(crate) fn new(config: &Config, gateway: &Gateway) -> Commands {
+        let mut commands = Commands {
+            prefix: outbox::prefix(config, gateway),
+            outputs: HashMap::new(),
+            set: None,
+            running: FuturesUnordered::new(),
+            answered: VecDeque::new(),
+            pending: Vec::new(),
+        };
+        commands.describe(config, gateway);
+        commands
+    }
+
+    /// The outputs are those of these channels.
+    pub(crate) fn describe(&mut self, config: &Config, gateway: &Gateway) {
         let patterns = config.patterns();
         let ours = |channel| patterns.iter().any(|pattern| pattern.matches(channel));
         let outputs = gateway
@@ -80,14 +94,7 @@ impl Commands {
             .iter()
             .filter(|spec| spec.output && ours(&spec.channel))
             .map(|spec| (spec.channel.as_str().to_owned(), (spec.channel.clone(), spec.kind)));
-        Commands {
-            prefix: outbox::prefix(config, gateway),
-            outputs: outputs.collect(),
-            set: None,
-            running: FuturesUnordered::new(),
-            answered: VecDeque::new(),
-            pending: Vec::new(),
-        }
+        self.outputs = outputs.collect();
     }
 
     pub(crate) fn carried_out_by(&mut self, set: SetFn) {

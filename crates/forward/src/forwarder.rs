@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use reading::Timestamp;
+use reading::{ChannelSpec, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,8 @@ pub struct Forwarder {
     lanes: Lanes,
     quarantine: Quarantine,
     commands: Commands,
+    /// The channels when they are others than `gateway` has.
+    channels: watch::Receiver<Vec<ChannelSpec>>,
     /// What of the log was in flight when the last connection broke, and in how
     /// many messages.
     unsettled: Option<(Span, usize)>,
@@ -99,6 +101,8 @@ impl Forwarder {
             lanes: Lanes::new(&config, &gateway),
             quarantine: Quarantine::default(),
             commands: Commands::new(&config, &gateway),
+            // Its sender is gone, so it never changes.
+            channels: watch::channel(Vec::new()).1,
             config,
             gateway,
             cursor,
@@ -114,6 +118,14 @@ impl Forwarder {
     #[must_use]
     pub fn with_outputs(mut self, set: SetFn) -> Forwarder {
         self.commands.carried_out_by(set);
+        self
+    }
+
+    /// Follows the gateway's channels as they change: the broker is told anew,
+    /// and the connection stays.
+    #[must_use]
+    pub fn following(mut self, channels: watch::Receiver<Vec<ChannelSpec>>) -> Forwarder {
+        self.channels = channels;
         self
     }
 
@@ -181,6 +193,7 @@ impl Forwarder {
             phase: Phase::Running,
         };
         self.lanes.restart(self.cursor.position());
+        self.follow();
         let result = self.converse(&mut connection, stop).await;
         self.unsettled = connection.session.unsettled();
         if result.is_ok() {
@@ -221,6 +234,16 @@ impl Forwarder {
                 open = self.cursor.wait(waits.unwrap_or_default()), if waits.is_some() => {
                     self.lanes.wake();
                     connection.closed = !open;
+                }
+                Ok(()) = self.channels.changed(), if running => {
+                    let asked = self.commands.filter().is_some();
+                    let before = self.follow();
+                    if connection.session.is_open() {
+                        if !asked {
+                            self.ask(connection, Instant::now());
+                        }
+                        self.describe(connection, &before);
+                    }
                 }
                 answer = self.commands.next(), if sends && !self.commands.is_idle() => {
                     let (topic, payload) = self.commands.message(&answer);
@@ -343,24 +366,57 @@ impl Forwarder {
 
     /// The broker has let us in: what subscribers find first.
     fn online(&mut self, connection: &mut Connection, now: Instant) {
-        if let Some(filter) = self.commands.filter() {
-            connection.session.subscribe(&filter, now, &mut connection.out);
-        }
+        self.ask(connection, now);
         connection.retain(self.prefixed("status"), b"online".to_vec());
-        let patterns = self.config.patterns();
-        let ours = |channel| patterns.iter().any(|pattern| pattern.matches(channel));
-        let channels = self.gateway.channels.iter().filter(|spec| ours(&spec.channel));
-        connection.retain(self.prefixed("info"), payload::info(&self.gateway, channels.clone()));
-        let prefix = outbox::prefix(&self.config, &self.gateway);
-        for spec in channels.filter(|_| self.config.homeassistant) {
-            let (topic, config) = homeassistant::discovery(&self.gateway, &prefix, spec);
-            connection.retain(topic, config);
-        }
+        self.describe(connection, &[]);
         let since = self.link.borrow().since;
         let away = Timestamp::now().since(since);
         let resumed = connection.session.resumed();
         info!(forwarder = self.name, ?away, resumed, "online");
         self.told(State::Online, None);
+    }
+
+    /// Subscribes to commands for outputs, if there are any.
+    fn ask(&self, connection: &mut Connection, now: Instant) {
+        if let Some(filter) = self.commands.filter() {
+            connection.session.subscribe(&filter, now, &mut connection.out);
+        }
+    }
+
+    /// What the gateway measures, and of what it no longer does that it is gone.
+    fn describe(&self, connection: &mut Connection, before: &[ChannelSpec]) {
+        let patterns = self.config.patterns();
+        let ours = |spec: &&ChannelSpec| patterns.iter().any(|p| p.matches(&spec.channel));
+        let channels = self.gateway.channels.iter().filter(ours);
+        connection.retain(self.prefixed("info"), payload::info(&self.gateway, channels.clone()));
+        if !self.config.homeassistant {
+            return;
+        }
+        let prefix = outbox::prefix(&self.config, &self.gateway);
+        let discovery = |spec| homeassistant::discovery(&self.gateway, &prefix, spec);
+        let known: Vec<_> = channels.map(discovery).collect();
+        for (topic, _) in before.iter().filter(ours).map(discovery) {
+            if known.iter().all(|(kept, _)| *kept != topic) {
+                // An empty retained message takes the entity away.
+                connection.retain(topic, Vec::new());
+            }
+        }
+        for (topic, config) in known {
+            connection.retain(topic, config);
+        }
+    }
+
+    /// Takes up the channels as they are now; gives those of before.
+    fn follow(&mut self) -> Vec<ChannelSpec> {
+        let channels = self.channels.borrow_and_update().clone();
+        // Nobody has said anything yet, or never will.
+        if channels.is_empty() {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut self.gateway.channels, channels);
+        self.lanes.describe(&self.gateway);
+        self.commands.describe(&self.config, &self.gateway);
+        before
     }
 
     /// Tells the log when readings stop flowing, and the page why they don't.

@@ -74,6 +74,12 @@ impl Lanes {
         }
     }
 
+    /// The gateway's channels are others.
+    pub(crate) fn describe(&mut self, gateway: &Gateway) {
+        self.log.describe(gateway);
+        self.fresh.describe(gateway);
+    }
+
     /// A new connection begins where the cursor stands.
     pub(crate) fn restart(&mut self, position: Seq) {
         self.log.restart(position);

@@ -74,7 +74,7 @@ pub struct Gateway {
     pub id: String,
     /// The program's version.
     pub version: &'static str,
-    /// Every channel there is.
+    /// Every channel there is, to begin with: [`Forwarder::following`].
     pub channels: Vec<ChannelSpec>,
     /// The name of this start.
     pub epoch: Epoch,

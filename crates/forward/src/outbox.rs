@@ -60,7 +60,6 @@ pub(crate) struct Terms<'a> {
 
 impl Outbox {
     pub(crate) fn new(config: &Config, gateway: &Gateway, lane: Lane) -> Outbox {
-        let units = gateway.channels.iter().map(|spec| (spec.channel.clone(), spec.unit.clone()));
         Outbox {
             lane,
             records: VecDeque::new(),
@@ -69,7 +68,7 @@ impl Outbox {
             format: config.format,
             prefix: prefix(config, gateway),
             gateway: gateway.id.clone(),
-            units: units.collect(),
+            units: units(gateway),
             record_size: RECORD_GUESS,
             topic: String::new(),
             payload: Vec::new(),
@@ -77,6 +76,12 @@ impl Outbox {
             spare: Vec::new(),
             rejected: Vec::new(),
         }
+    }
+
+    /// The gateway's channels are others. What has left the configuration is
+    /// still in the log, with the unit it had.
+    pub(crate) fn describe(&mut self, gateway: &Gateway) {
+        self.units.extend(units(gateway));
     }
 
     /// Begins after a number.
@@ -334,6 +339,10 @@ fn topic(prefix: &str, rest: &str, out: &mut String) {
     out.push_str(prefix);
     out.push('/');
     out.push_str(rest);
+}
+
+fn units(gateway: &Gateway) -> HashMap<Channel, Unit> {
+    gateway.channels.iter().map(|spec| (spec.channel.clone(), spec.unit.clone())).collect()
 }
 
 fn unit<'a>(units: &'a HashMap<Channel, Unit>, reading: &Reading) -> &'a str {

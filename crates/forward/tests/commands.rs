@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use forward::broker::Message;
 use forward::{SetFn, State};
-use reading::Datum;
+use reading::{ChannelSpec, Datum, Kind, Unit};
+use tokio::sync::watch;
 use tokio::time;
 
 use crate::support::{Inbox, Rig, Server};
@@ -146,5 +147,43 @@ async fn more_commands_than_can_be_carried_out_are_refused() {
     // Readings are not held up by them.
     rig.read(10).await;
     rig.is_acknowledged(10).await;
+    rig.stop().await;
+}
+
+/// A change of the configuration reaches a connection that stays.
+#[tokio::test]
+async fn channels_that_change_are_described_anew_and_commanded() {
+    let server = Server::start().await;
+    let (mut inbox, done) = (server.listen(), Done::default());
+    let mut entities = server.listen_to("homeassistant/#");
+    let set = device(&done);
+    let (sender, channels) = watch::channel(Vec::new());
+    let text = "homeassistant = true\nchannels = [\"panel/*\"]";
+    let mut rig = Rig::with(&server.url, text, |f| f.with_outputs(set).following(channels)).await;
+    rig.is(State::Online).await;
+    assert!(inbox.next_on("/info").await.contains("panel/level"));
+    let pump = "homeassistant/switch/greenhouse/panel--pump/config";
+    assert_ne!(entities.next_on(pump).await, "");
+
+    let valve = ChannelSpec {
+        channel: "panel/valve".parse().unwrap(),
+        kind: Kind::Boolean,
+        unit: Unit::default(),
+        label: None,
+        range: None,
+        output: true,
+    };
+    sender.send_replace(vec![valve]);
+    let info = inbox.next_on("/info").await;
+    assert!(info.contains("panel/valve") && !info.contains("panel/pump"), "{info}");
+    assert_eq!(entities.next_on(pump).await, "", "an entity that is gone is taken away");
+    for (channel, answer) in [
+        ("panel/valve", r#"panel/valve {"ok":true}"#),
+        ("panel/pump", r#"panel/pump {"error":"panel/pump: no such output","ok":false}"#),
+    ] {
+        command(&server, channel, "true", false);
+        assert_eq!(result(&mut inbox).await, answer);
+    }
+    rig.is(State::Online).await;
     rig.stop().await;
 }

@@ -50,7 +50,11 @@ impl Server {
 
     /// Everything under the gateway's prefix.
     pub(crate) fn listen(&self) -> Inbox {
-        Inbox { queue: self.handle.subscribe("tidemill/#", 200_000) }
+        self.listen_to("tidemill/#")
+    }
+
+    pub(crate) fn listen_to(&self, filter: &str) -> Inbox {
+        Inbox { queue: self.handle.subscribe(filter, 200_000) }
     }
 }
 
