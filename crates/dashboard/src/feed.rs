@@ -1,7 +1,8 @@
 //! The feed: one client's WebSocket (RFC 6455), JSON text frames both ways.
 //!
-//! The gateway says `hello`, then `status` and `readings` as they come; a client
-//! may say `subscribe`, `resume` and `set`. Whatever a client says or doesn't, it costs one message
+//! The gateway says `hello`, then `status` and `readings` as they come, and
+//! `hello` anew when the channels are others; a client may say `subscribe`,
+//! `resume` and `set`. Whatever a client says or doesn't, it costs one message
 //! each way, its buffers, and a position in the hub.
 
 use std::pin::{Pin, pin};
@@ -115,6 +116,7 @@ pub(crate) struct Around<'a> {
 struct Feed<'a> {
     socket: Socket<TokioIo<Upgraded>>,
     readings: Subscriber,
+    described: watch::Receiver<()>,
     status: watch::Receiver<Arc<Prepared>>,
     patience: Patience,
     caller: Caller,
@@ -136,11 +138,13 @@ pub(crate) async fn run(accepted: Accepted, around: Around<'_>, patience: Patien
     let Accepted { upgrade, caller, deflate } = accepted;
     let Ok(upgraded) = upgrade.await else { return };
     let socket = Socket::new(TokioIo::new(upgraded), MESSAGE_MAX, deflate);
+    let described = around.hub.described();
     let (hello, readings) = around.hub.subscribe();
     let (first, status) = around.pulse.subscribe();
     let (now, sets) = (Instant::now(), FuturesUnordered::new());
+    let (heard, paced) = (now, now);
     let mut feed =
-        Feed { socket, readings, status, patience, caller, around, sets, heard: now, paced: now };
+        Feed { socket, readings, described, status, patience, caller, around, sets, heard, paced };
     let Err(end) = feed.talk(hello.into(), &first).await;
     if let End::Close(code, reason) = end {
         feed.close(code, reason).await;
@@ -171,6 +175,9 @@ impl Feed<'_> {
                 () = self.readings.wait() => {
                     let taken = self.readings.take();
                     self.pass(taken).await?;
+                }
+                Ok(()) = self.described.changed() => {
+                    self.send(&self.around.hub.hello().into()).await?;
                 }
                 Ok(()) = self.status.changed() => {
                     let status = self.status.borrow_and_update().clone();

@@ -149,7 +149,7 @@ impl History {
             let reason = format!("there is no channel {}", question.channel);
             return Err(Refused(StatusCode::NOT_FOUND, reason));
         }
-        let unit = spec.map_or_else(Unit::default, |spec| spec.unit.clone());
+        let unit = spec.as_ref().map_or_else(Unit::default, |spec| spec.unit.clone());
         let turn = timeout(TURN, self.queries.acquire()).await;
         let _turn = turn.map_err(|_| busy("too many queries at once"))?;
         let failed = |error: store::Error| {

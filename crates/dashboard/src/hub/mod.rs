@@ -40,15 +40,18 @@ pub struct Hub {
 struct Shared {
     gateway: String,
     epoch: Epoch,
-    channels: Vec<ChannelSpec>,
     /// A std mutex: it is never held across an await, nor while serialising.
     state: Mutex<State>,
     /// Wakes the clients. Its receivers are counted to know whether there are any.
     head: watch::Sender<u64>,
+    /// Tells the clients that the channels are others.
+    described: watch::Sender<()>,
     skipped: AtomicU64,
 }
 
 struct State {
+    /// In the order of the configuration.
+    specs: Vec<Arc<ChannelSpec>>,
     newest: HashMap<Channel, Newest>,
     ring: Ring,
     /// The position after the last reading: how many have been published.
@@ -83,16 +86,36 @@ impl Hub {
         gather: Duration,
     ) -> Hub {
         let (newest, ring, due) = (HashMap::new(), Ring::new(room), Instant::now());
-        let state = State { newest, ring, head: 0, last: None, gather, due };
+        let specs = channels.into_iter().map(Arc::new).collect();
+        let state = State { specs, newest, ring, head: 0, last: None, gather, due };
         let shared = Shared {
             gateway,
             epoch,
-            channels,
             state: Mutex::new(state),
             head: watch::Sender::new(0),
+            described: watch::Sender::new(()),
             skipped: AtomicU64::new(0),
         };
         Hub { shared: Arc::new(shared) }
+    }
+
+    /// The channels are these from now on; clients are told by a new `hello`. What
+    /// is known of a channel that stays the same kind stays known.
+    pub fn describe(&self, channels: Vec<ChannelSpec>) {
+        let mut state = self.state();
+        let kept = |old: &Arc<ChannelSpec>| {
+            channels.iter().any(|new| (&new.channel, new.kind) == (&old.channel, old.kind))
+        };
+        let gone: Vec<_> = state.specs.iter().filter(|old| !kept(old)).cloned().collect();
+        for spec in gone {
+            // How many there were is still counted for clients that are behind.
+            if let Some(newest) = state.newest.get_mut(&spec.channel) {
+                (newest.record, newest.position) = (None, None);
+            }
+        }
+        state.specs = channels.into_iter().map(Arc::new).collect();
+        drop(state);
+        self.shared.described.send_replace(());
     }
 
     /// The last reading of each channel, from the store: a page that opens
@@ -144,34 +167,42 @@ impl Hub {
     }
 
     /// What is known of a channel.
-    pub(crate) fn spec(&self, channel: &Channel) -> Option<&ChannelSpec> {
-        self.shared.channels.iter().find(|spec| spec.channel == *channel)
+    pub(crate) fn spec(&self, channel: &Channel) -> Option<Arc<ChannelSpec>> {
+        self.state().specs.iter().find(|spec| spec.channel == *channel).cloned()
     }
 
     /// Each channel and its newest reading, in the order of the configuration.
-    pub(crate) fn channels(&self) -> Vec<(&ChannelSpec, Option<Record>)> {
-        self.described(&self.state())
-    }
-
-    fn described(&self, state: &State) -> Vec<(&ChannelSpec, Option<Record>)> {
-        let last = |spec: &ChannelSpec| state.newest.get(&spec.channel)?.record.clone();
-        self.shared.channels.iter().map(|spec| (spec, last(spec))).collect()
+    pub(crate) fn channels(&self) -> Vec<(Arc<ChannelSpec>, Option<Record>)> {
+        self.state().described()
     }
 
     /// The first frame of a client, and its place right after what it tells.
     pub(crate) fn subscribe(&self) -> (String, Subscriber) {
         let (channels, subscriber) = {
             let state = self.state();
-            (self.described(&state), Subscriber::new(self.clone(), &state))
+            (state.described(), Subscriber::new(self.clone(), &state))
         };
+        (self.told(&channels), subscriber)
+    }
+
+    /// Changes when the channels are others: the time for [`Hub::hello`].
+    pub(crate) fn described(&self) -> watch::Receiver<()> {
+        self.shared.described.subscribe()
+    }
+
+    /// What a client is told of the channels.
+    pub(crate) fn hello(&self) -> String {
+        self.told(&self.channels())
+    }
+
+    fn told(&self, channels: &[(Arc<ChannelSpec>, Option<Record>)]) -> String {
         let channels =
             channels.iter().map(|(spec, last)| frame::Described::new(spec, last.as_ref()));
-        let hello = frame::json(&frame::Frame::Hello {
+        frame::json(&frame::Frame::Hello {
             gateway: &self.shared.gateway,
             epoch: self.shared.epoch,
             channels: channels.collect(),
-        });
-        (hello, subscriber)
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -180,6 +211,11 @@ impl Hub {
 }
 
 impl State {
+    fn described(&self) -> Vec<(Arc<ChannelSpec>, Option<Record>)> {
+        let last = |spec: &ChannelSpec| self.newest.get(&spec.channel)?.record.clone();
+        self.specs.iter().map(|spec| (spec.clone(), last(spec))).collect()
+    }
+
     fn remember(&mut self, record: &Record) {
         let Some(reading) = record.reading() else { return };
         let newest = match self.newest.get_mut(&reading.channel) {

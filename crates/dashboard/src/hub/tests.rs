@@ -68,6 +68,22 @@ fn hello_tells_every_channel_and_its_last_reading() {
 }
 
 #[test]
+fn other_channels_forget_only_what_is_gone() {
+    let hub = small(8);
+    let changes = hub.described();
+    hub.publish(&[good(1, "a/a"), good(2, "a/b")]);
+    let truth = ChannelSpec { kind: Kind::Boolean, ..spec("a/b", "") };
+    hub.describe(vec![spec("a/c", ""), spec("a/a", "K"), truth]);
+    assert!(changes.has_changed().unwrap());
+    let told = hub.channels();
+    let told: Vec<_> = told.iter().map(|(spec, last)| (spec.channel.as_str(), last)).collect();
+    // A value of another kind than the channel's would be nonsense.
+    assert_eq!(told, [("a/c", &None), ("a/a", &Some(good(1, "a/a"))), ("a/b", &None)]);
+    assert_eq!(hub.spec(&"a/a".parse().unwrap()).unwrap().unit.as_str(), "K");
+    assert_eq!(hub.spec(&"a/d".parse().unwrap()), None);
+}
+
+#[test]
 fn a_frame_has_all_qualities_and_kinds() {
     let hub = small(8);
     let (_, mut client) = hub.subscribe();

@@ -25,6 +25,19 @@ async fn a_client_is_greeted_and_fed() {
 }
 
 #[tokio::test]
+async fn other_channels_are_told_by_a_new_greeting() {
+    let mut dashboard = Dashboard::start().await;
+    let mut client = dashboard.feed().await;
+    let channels = client.frame("hello").await["channels"].as_array().unwrap().len();
+    assert!(channels > 1);
+    let known = dashboard.hub.channels().into_iter().take(1);
+    dashboard.hub.describe(known.map(|(spec, _)| (*spec).clone()).collect());
+    assert_eq!(client.frame("hello").await["channels"].as_array().unwrap().len(), 1);
+    dashboard.publish("weather/temperature", 1);
+    assert_eq!(client.seqs().await, [1]);
+}
+
+#[tokio::test]
 async fn readings_soon_after_each_other_share_a_frame() {
     let mut dashboard = Dashboard::start().await;
     let mut client = dashboard.feed().await;
