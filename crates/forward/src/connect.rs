@@ -3,6 +3,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -26,12 +28,17 @@ use crate::{Config, Endpoint};
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection of any kind.
-pub(crate) trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytestream for T {}
 
 /// What every layer above TCP is spoken over.
-pub(crate) type Stream = Box<dyn Bytestream>;
+pub type Stream = Box<dyn Bytestream>;
+
+/// Reaches a broker in another way than by DNS and TCP.
+pub type Dial = Arc<
+    dyn Fn(&Endpoint) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>> + Send + Sync,
+>;
 
 /// Which step failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +62,11 @@ pub(crate) enum Error {
 }
 
 /// All the steps, within the configured time.
-pub(crate) async fn connect(config: &Config, endpoint: &Endpoint) -> Result<Transport, Error> {
+pub(crate) async fn connect(
+    config: &Config,
+    endpoint: &Endpoint,
+    dial: Option<&Dial>,
+) -> Result<Transport, Error> {
     let files = Files {
         ca: config.ca.as_deref(),
         cert: config.cert.as_deref(),
@@ -64,11 +75,13 @@ pub(crate) async fn connect(config: &Config, endpoint: &Endpoint) -> Result<Tran
     // Before the network: a wrong certificate is no reason to disturb a broker.
     let connector = endpoint.tls.then(|| tls::connector(&files, endpoint.websocket)).transpose()?;
     let all = async {
-        let tcp = tcp(endpoint).await?;
-        let stream: Stream = match &connector {
-            Some(connector) => tls(endpoint, tcp, connector).await?,
-            None => Box::new(tcp),
+        let mut stream: Stream = match dial {
+            Some(dial) => dial(endpoint).await.map_err(|error| unreachable(endpoint, error))?,
+            None => Box::new(tcp(endpoint).await?),
         };
+        if let Some(connector) = &connector {
+            stream = tls(endpoint, stream, connector).await?;
+        }
         if endpoint.websocket {
             let largest = usize::try_from(config.max_packet.as_u64()).unwrap_or(usize::MAX);
             websocket(config, endpoint, stream, largest).await.map(Transport::websocket)

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,6 +12,7 @@ use tracing::{debug, info, warn};
 use crate::backoff::{Backoff, GOOD};
 use crate::codec::Hello;
 use crate::commands::{Commands, SetFn};
+use crate::connect::Dial;
 use crate::connection::{Aside, Connection, GOODBYE, Phase};
 use crate::lanes::{Lanes, Manner};
 use crate::lost::Lost;
@@ -47,6 +49,8 @@ pub struct Forwarder {
     lanes: Lanes,
     quarantine: Quarantine,
     commands: Commands,
+    /// How to reach the broker, if not by DNS and TCP.
+    dial: Option<Dial>,
     /// The channels when they are others than `gateway` has.
     channels: watch::Receiver<Vec<ChannelSpec>>,
     /// What of the log was in flight when the last connection broke, and in how
@@ -101,6 +105,7 @@ impl Forwarder {
             lanes: Lanes::new(&config, &gateway),
             quarantine: Quarantine::default(),
             commands: Commands::new(&config, &gateway),
+            dial: None,
             // Its sender is gone, so it never changes.
             channels: watch::channel(Vec::new()).1,
             config,
@@ -129,12 +134,21 @@ impl Forwarder {
         self
     }
 
+    /// Reaches brokers through another network than the machine's.
+    #[must_use]
+    pub fn with_dial(mut self, dial: Dial) -> Forwarder {
+        self.dial = Some(dial);
+        self
+    }
+
     /// Forwards until told to stop; a broken connection is made again. At the
     /// stop it waits up to three seconds for what is in flight, publishes
     /// `offline` and disconnects.
     pub async fn run(mut self, stop: CancellationToken) {
         let endpoints = self.config.endpoints();
-        let mut backoff = Backoff::new();
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let spread = hasher.hash_one((self.client_id(), self.gateway.epoch));
+        let mut backoff = Backoff::new(spread);
         let mut turn = 0;
         while !stop.is_cancelled() {
             let begun = Instant::now();
@@ -177,7 +191,8 @@ impl Forwarder {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let settings = self.settings()?;
-        let connecting = connect::connect(&self.config, endpoint.ok_or(Error::NoUrl)?);
+        let connecting =
+            connect::connect(&self.config, endpoint.ok_or(Error::NoUrl)?, self.dial.as_ref());
         let Some(transport) = stop.run_until_cancelled(connecting).await else { return Ok(()) };
         let (transport, now) = (transport?, Instant::now());
         let mut out = BytesMut::with_capacity(FRAME);
@@ -210,6 +225,9 @@ impl Forwarder {
         loop {
             let now = Instant::now();
             connection.session.tick(now, &mut connection.out)?;
+            if connection.is_stuck(self.config.ack_timeout) {
+                return Err(Error::Stuck(self.config.ack_timeout));
+            }
             if connection.left(now, &self.prefixed("status")) {
                 return self.leave(connection).await;
             }
@@ -227,9 +245,12 @@ impl Forwarder {
                 deadline = deadline.min(next);
             }
             let reading = connection.out.len() < ANSWERS_MAX;
+            // In this order: the broker, who may have something for us at every
+            // turn, comes last. Random order couldn't be simulated.
             tokio::select! {
-                event = connection.transport.next(&mut connection.received, reading) => {
-                    self.happened(event?, connection).await?;
+                biased;
+                () = stop.cancelled(), if running => {
+                    connection.phase = Phase::Draining(Instant::now() + DRAIN);
                 }
                 open = self.cursor.wait(waits.unwrap_or_default()), if waits.is_some() => {
                     self.lanes.wake();
@@ -249,14 +270,10 @@ impl Forwarder {
                     let (topic, payload) = self.commands.message(&answer);
                     connection.aside.push_back(Aside { topic, payload, retain: false });
                 }
-                () = time::sleep_until(deadline) => {
-                    if connection.is_stuck(self.config.ack_timeout) {
-                        return Err(Error::Stuck(self.config.ack_timeout));
-                    }
+                event = connection.transport.next(&mut connection.received, reading) => {
+                    self.happened(event?, connection).await?;
                 }
-                () = stop.cancelled(), if running => {
-                    connection.phase = Phase::Draining(Instant::now() + DRAIN);
-                }
+                () = time::sleep_until(deadline) => (),
             }
         }
     }

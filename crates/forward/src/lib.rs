@@ -63,6 +63,7 @@ use reading::{ChannelSpec, Epoch};
 pub use certificate::Certificate;
 pub use commands::SetFn;
 pub use config::{Compress, Config, Format, Invalid, Order, Subprotocol, Version};
+pub use connect::{Bytestream, Dial, Stream};
 pub use endpoint::{Endpoint, InvalidUrl};
 pub use forwarder::Forwarder;
 pub use link::{Link, State};

@@ -15,6 +15,11 @@ pub struct Timestamp(i64);
 #[error("{0:?} is not a time: use RFC 3339, such as 2026-11-24T08:20:03Z")]
 pub struct InvalidTimestamp(pub String);
 
+#[cfg(debug_assertions)]
+thread_local! {
+    static PRETENDED: std::cell::Cell<Option<Timestamp>> = const { std::cell::Cell::new(None) };
+}
+
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const UNIX_EPOCH: Timestamp = Timestamp(0);
@@ -25,9 +30,21 @@ impl Timestamp {
 
     /// The time now, as the system clock has it.
     pub fn now() -> Timestamp {
+        #[cfg(debug_assertions)]
+        if let Some(pretended) = PRETENDED.get() {
+            return pretended;
+        }
         #[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
         let now = SystemTime::now();
         Timestamp::from(now)
+    }
+
+    /// What the clock shows on this thread from now on, or the true time again:
+    /// for a simulation, whose clock jumps. A release has no such thing.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn pretend(time: Option<Timestamp>) {
+        PRETENDED.set(time);
     }
 
     /// From a row or a payload; what lies outside the range becomes its end.

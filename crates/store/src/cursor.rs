@@ -86,7 +86,10 @@ impl Cursor {
         let (records, through) = match recent {
             _ if begin >= committed => (Vec::new(), begin),
             Some(batches) => self.recent(&batches, begin, committed, max),
-            None => self.shared.looked(self.stored(begin, committed, max).await)?,
+            None => {
+                let stored = self.shared.steps.at_file(self.stored(begin, committed, max));
+                self.shared.looked(stored.await)?
+            }
         };
         let seqs = records.iter().filter(|record| record.reading().is_some()).map(|r| r.seq);
         self.shared.state().forwarders[self.index].give(seqs, after, through);

@@ -93,6 +93,7 @@ mod salvage;
 mod skip;
 mod state;
 mod status;
+mod steps;
 mod today;
 mod writer;
 
@@ -107,6 +108,8 @@ pub use config::Config;
 pub use cursor::{Cursor, Subscription};
 pub use history::{Bucket, Query};
 pub use status::{ChannelLedger, ForwarderLedger, Loss, Status};
+#[doc(hidden)]
+pub use steps::Steps;
 pub use writer::Writer;
 
 /// Why the store can't be opened or read.
@@ -176,6 +179,13 @@ impl Store {
         drop(state);
         ledgers.sort_by(|a, b| a.channel.cmp(&b.channel));
         ledgers
+    }
+
+    /// For a simulation: whether the store is at its file.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn steps(&self) -> &Steps {
+        &self.shared.steps
     }
 
     /// Figures for people; cheap, from memory.

@@ -236,6 +236,7 @@ impl Writer {
     async fn remove(&mut self, through: Seq) -> Result<bool, sqlx::Error> {
         self.reserve(through);
         let owed = self.owed(through).await?;
+        self.shared.steps.pause().await;
         let mut figures = self.figures_without(&owed);
         let roll = through.0 > figures.ledger.rolled;
         self.synchronous(false).await?;
@@ -245,7 +246,9 @@ impl Writer {
         figures.ledger.purged = figures.ledger.purged.max(through.0);
         commit::begin(&mut self.db).await?;
         let outcome = self.remove_rows(through, &owed, roll, &mut figures).await;
+        self.shared.steps.pause().await;
         let (removed, oldest) = commit::finish(&mut self.db, outcome).await?;
+        self.shared.steps.pause().await;
         let Figures { ledger, rows, losses, .. } = figures;
 
         self.retention.reserved.clear();

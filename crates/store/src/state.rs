@@ -15,6 +15,7 @@ use crate::Error;
 use crate::losses::Losses;
 use crate::ring::Ring;
 use crate::status::{ForwarderLedger, Loss, Status};
+use crate::steps::Steps;
 
 /// When the file was replaced, if it was.
 pub(crate) type Renewed = Arc<Mutex<Option<std::time::Instant>>>;
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) work: Notify,
     /// Room in the queue, or a reason to stop waiting for it.
     pub(crate) room: Notify,
+    pub(crate) steps: Steps,
 }
 
 pub(crate) struct State {
@@ -186,6 +188,7 @@ impl Shared {
             state: Mutex::new(state),
             work: Notify::new(),
             room: Notify::new(),
+            steps: Steps::default(),
         }
     }
 

@@ -141,16 +141,19 @@ impl Writer {
     /// # Errors
     /// Never for a fault of the disk: it waits and tries again.
     pub async fn run(mut self) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
         loop {
             let outcome = match self.plan() {
                 Plan::Wait(until) => {
                     // Either way the state is looked at again.
-                    drop(tokio::time::timeout_at(until, self.shared.work.notified()).await);
+                    drop(tokio::time::timeout_at(until, shared.work.notified()).await);
                     continue;
                 }
-                Plan::Commit { durable, last } => self.commit(durable, last).await,
-                Plan::Purge => self.purge().await,
-                Plan::Mend => self.mend().await,
+                Plan::Commit { durable, last } => {
+                    shared.steps.at_file(self.commit(durable, last)).await
+                }
+                Plan::Purge => shared.steps.at_file(self.purge()).await,
+                Plan::Mend => shared.steps.at_file(self.mend()).await,
                 Plan::End => break,
             };
             match outcome {
@@ -158,7 +161,7 @@ impl Writer {
                 Err(error) => self.failed(&error).await,
             }
         }
-        self.close().await
+        shared.steps.at_file(self.close()).await
     }
 
     fn plan(&mut self) -> Plan {

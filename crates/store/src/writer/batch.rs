@@ -197,8 +197,12 @@ impl Writer {
     async fn write(&mut self, extras: &Extras, durable: bool) -> Result<(), sqlx::Error> {
         self.synchronous(durable).await?;
         commit::begin(&mut self.db).await?;
+        self.shared.steps.pause().await;
         let outcome = self.statements(extras).await;
-        commit::finish(&mut self.db, outcome).await
+        self.shared.steps.pause().await;
+        let outcome = commit::finish(&mut self.db, outcome).await;
+        self.shared.steps.pause().await;
+        outcome
     }
 
     async fn statements(&mut self, extras: &Extras) -> Result<(), sqlx::Error> {
