@@ -6,6 +6,7 @@
 //! only crate that asks the system clock for the time.
 
 mod channel;
+pub mod clock;
 mod gap;
 mod pattern;
 mod record;

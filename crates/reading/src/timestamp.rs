@@ -3,6 +3,8 @@ use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock;
+
 /// Microseconds since the Unix epoch, UTC, from the year 0 to 9999.
 ///
 /// A person reads it as RFC 3339 with six decimals and `Z`:
@@ -28,15 +30,13 @@ impl Timestamp {
     /// 9999-12-30T22:00:00Z, the last that the time library prints.
     pub const MAX: Timestamp = Timestamp(253_402_207_200_000_000);
 
-    /// The time now, as the system clock has it.
+    /// The time now, as the system clock has it; until that is set, see [`clock`].
     pub fn now() -> Timestamp {
         #[cfg(debug_assertions)]
         if let Some(pretended) = PRETENDED.get() {
             return pretended;
         }
-        #[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
-        let now = SystemTime::now();
-        Timestamp::from(now)
+        clock::now()
     }
 
     /// What the clock shows on this thread from now on, or the true time again:
