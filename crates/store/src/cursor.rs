@@ -20,9 +20,7 @@ const LOOK_MAX: u64 = 100_000;
 /// acknowledged; `unsent` gives what follows.
 pub struct Cursor {
     pub(crate) shared: Arc<Shared>,
-    /// Its place in `State::forwarders`.
-    pub(crate) index: usize,
-    forwarder: String,
+    pub(crate) forwarder: String,
     filter: Filter,
     committed: watch::Receiver<Seq>,
 }
@@ -37,9 +35,8 @@ pub struct Subscription {
 }
 
 impl Cursor {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, subscription: &Subscription) -> Cursor {
+    pub(crate) fn new(shared: Arc<Shared>, subscription: &Subscription) -> Cursor {
         Cursor {
-            index,
             forwarder: subscription.forwarder.clone(),
             filter: Filter::new(subscription.channels.clone()),
             committed: shared.committed.clone(),
@@ -55,7 +52,7 @@ impl Cursor {
     /// Everything through this number is acknowledged (or not for this
     /// forwarder, or removed to keep the file within its size).
     pub fn position(&self) -> Seq {
-        self.shared.state().forwarders[self.index].position
+        self.shared.state().forwarder(&self.forwarder).map_or(Seq(0), |of| of.position)
     }
 
     /// The highest number committed: what `unsent` may give goes through here.
@@ -92,7 +89,9 @@ impl Cursor {
             }
         };
         let seqs = records.iter().filter(|record| record.reading().is_some()).map(|r| r.seq);
-        self.shared.state().forwarders[self.index].give(seqs, after, through);
+        if let Some(forwarder) = self.shared.state().forwarder(&self.forwarder) {
+            forwarder.give(seqs, after, through);
+        }
         Ok((records, through))
     }
 
@@ -189,7 +188,7 @@ impl Cursor {
     /// than [`Cursor::unsent`] has looked without leaving anything out.
     pub fn acknowledge(&self, through: Seq) {
         let mut state = self.shared.state();
-        let forwarder = &mut state.forwarders[self.index];
+        let Some(forwarder) = state.forwarder(&self.forwarder) else { return };
         let Some(passed) = forwarder.pass(through) else { return };
         forwarder.acknowledged += passed.taken;
         forwarder.dropped += passed.skipped;

@@ -58,7 +58,7 @@ impl Store {
         let (mut found, missing): (Vec<_>, Vec<_>) = {
             let state = self.shared.state();
             let known = |channel: &&Channel| state.latest.contains_key(*channel);
-            let (known, missing): (Vec<_>, Vec<_>) = self.shared.configured.iter().partition(known);
+            let (known, missing): (Vec<_>, Vec<_>) = state.configured.iter().partition(known);
             let found = known.iter().filter_map(|channel| state.latest.get(*channel).cloned());
             (found.collect(), missing.into_iter().cloned().collect())
         };

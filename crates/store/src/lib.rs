@@ -74,6 +74,7 @@
 //! has been made smaller, `VACUUM` (with the service stopped) makes the file so.
 
 mod appender;
+mod change;
 mod commit;
 mod config;
 mod cursor;
@@ -145,6 +146,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// It is closing.
+    #[error("the store has closed")]
+    Closed,
     /// SQLite refused.
     #[error("the store can't be read: {0}")]
     Sqlite(#[from] sqlx::Error),

@@ -67,8 +67,7 @@ impl Store {
         let renewed = Renewed::default();
         let readers = [reader(&path, &renewed), reader(&path, &renewed)];
         let shared = Arc::new(Shared::new(parts, committed, readers, renewed));
-        let cursors = forwarders.iter().enumerate();
-        let cursors = cursors.map(|(i, s)| Cursor::new(Arc::clone(&shared), i, s)).collect();
+        let cursors = forwarders.iter().map(|s| Cursor::new(Arc::clone(&shared), s)).collect();
         let appender = Appender { shared: Arc::clone(&shared), next };
         let writer = Writer::new(Arc::clone(&shared), db, lock, sender, config);
         Ok((Store { shared }, appender, writer, cursors))
@@ -333,7 +332,7 @@ async fn save_quality(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Channels are never removed: the log has their ids.
-async fn save_channels(
+pub(crate) async fn save_channels(
     db: &mut SqliteConnection,
     channels: &[ChannelSpec],
 ) -> Result<HashMap<i64, Channel>, sqlx::Error> {
@@ -439,7 +438,7 @@ async fn count(db: &mut SqliteConnection, next: Seq) -> Result<Ledger, sqlx::Err
     Ok(ledger)
 }
 
-async fn take_up_forwarder(
+pub(crate) async fn take_up_forwarder(
     db: &mut SqliteConnection,
     subscription: &Subscription,
     channels: &HashMap<i64, Channel>,

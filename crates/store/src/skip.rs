@@ -17,7 +17,7 @@ impl Cursor {
         for record in records {
             // A gap counts no reading: it tells of some that are counted already.
             let Body::Reading(reading) = &record.body else { continue };
-            if !state.forwarders[self.index].skip(record.seq.0) {
+            if !state.forwarder(&self.forwarder).is_some_and(|of| of.skip(record.seq.0)) {
                 continue;
             }
             let gap = Gap {

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::change::Change;
 use crate::losses::Losses;
 use crate::ring::Ring;
 use crate::status::{ForwarderLedger, Loss, Status};
@@ -28,8 +29,6 @@ pub(crate) struct Shared {
     pub(crate) epoch: Epoch,
     /// The first number of each start that has records in the file, ascending.
     pub(crate) epochs: Vec<(Seq, Epoch)>,
-    /// The channels of the configuration.
-    pub(crate) configured: Vec<Channel>,
     /// Grows only; ids are those of the table `channel`.
     pub(crate) channels: RwLock<HashMap<i64, Channel>>,
     pub(crate) committed: watch::Receiver<Seq>,
@@ -85,6 +84,10 @@ pub(crate) struct State {
     pub(crate) commits: u64,
     pub(crate) appender_gone: bool,
     pub(crate) cursors: usize,
+    /// The channels of the configuration.
+    pub(crate) configured: Vec<Channel>,
+    /// Of channels and forwarders, for the writer to make.
+    pub(crate) change: Option<Change>,
 }
 
 pub(crate) struct Queued {
@@ -113,6 +116,11 @@ pub(crate) struct OfChannel {
 }
 
 impl State {
+    /// A forwarder by its name; none that has left the configuration.
+    pub(crate) fn forwarder(&mut self, name: &str) -> Option<&mut Forwarder> {
+        self.forwarders.iter_mut().find(|forwarder| forwarder.name == name)
+    }
+
     /// The ledger of one channel, to be changed.
     pub(crate) fn of_channel(&mut self, channel: &Channel) -> &mut OfChannel {
         if !self.by_channel.contains_key(channel) {
@@ -172,6 +180,8 @@ impl Shared {
             stuck: false,
             commits: 0,
             appender_gone: false,
+            configured: parts.configured,
+            change: None,
         };
         Shared {
             path: parts.path,
@@ -179,7 +189,6 @@ impl Shared {
             flush: parts.flush,
             epoch: parts.epoch,
             epochs: parts.epochs,
-            configured: parts.configured,
             channels: RwLock::new(parts.channels),
             committed,
             backlog,

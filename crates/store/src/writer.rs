@@ -49,7 +49,7 @@ pub struct Writer {
     /// Dropped when nothing more can come.
     committed: Option<watch::Sender<Seq>>,
     pub(crate) channels: HashMap<Channel, Known>,
-    next_id: i64,
+    pub(crate) next_id: i64,
     /// Channels that the file doesn't have yet.
     pub(crate) unsaved: Vec<(i64, Channel, Kind)>,
     /// Taken from the queue, not yet committed.
@@ -62,7 +62,7 @@ pub struct Writer {
     pub(crate) rollups: Rollups,
     roll_at: Option<Instant>,
     /// The positions that the file has.
-    positions: Vec<Seq>,
+    pub(crate) positions: Vec<Seq>,
     dropped: u64,
     since_ledger: u64,
     /// The version of the losses that the file has.
@@ -86,6 +86,7 @@ enum Plan {
     Commit { durable: bool, last: bool },
     Purge,
     Mend,
+    Change,
     End,
 }
 
@@ -154,6 +155,7 @@ impl Writer {
                 }
                 Plan::Purge => shared.steps.at_file(self.purge()).await,
                 Plan::Mend => shared.steps.at_file(self.mend()).await,
+                Plan::Change => shared.steps.at_file(self.change()).await,
                 Plan::End => break,
             };
             match outcome {
@@ -169,6 +171,9 @@ impl Writer {
         let state = self.shared.state();
         if state.damaged && self.failures <= LAST_TRIES {
             return Plan::Mend;
+        }
+        if state.change.is_some() {
+            return Plan::Change;
         }
         let queued = !self.batch.is_empty() || !state.queue.is_empty();
         let first = self.batch_at.or_else(|| state.queue.front().map(|queued| queued.at));
@@ -274,6 +279,7 @@ impl Writer {
     }
 
     async fn close(mut self) -> Result<(), Error> {
+        self.shared.state().change = None;
         if !self.batch.is_empty() {
             let count = self.shared.state().queued_readings;
             error!(count, "readings could not be stored before the end");

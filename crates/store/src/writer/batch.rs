@@ -35,7 +35,7 @@ struct Extras {
 }
 
 impl Writer {
-    pub(super) async fn commit(&mut self, durable: bool, last: bool) -> Result<(), sqlx::Error> {
+    pub(crate) async fn commit(&mut self, durable: bool, last: bool) -> Result<(), sqlx::Error> {
         self.take();
         self.know();
         let extras = self.extras(durable, last);

@@ -1,6 +1,8 @@
 //! The store's promises, each with a test that fails when it is broken.
 
 #[cfg(test)]
+mod change;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod full;
