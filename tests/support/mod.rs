@@ -3,6 +3,7 @@
 //! its [`Subscriber`], [`Feed`] a WebSocket client and [`Browser`] a real
 //! Chromium.
 
+mod backlog;
 mod broker;
 mod browser;
 mod feed;

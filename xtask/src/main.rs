@@ -26,6 +26,9 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      to the test runner (cargo nextest when it is there)
   bench [ARGUMENTS]  the figures of the README, on this machine
                      (`cargo xtask bench --help`)
+  backlog            ten million readings that wait for their broker: start,
+                     memory, drain (`cargo xtask backlog --help`)
+  kills [N]          the gateway killed so often under load, 1,000 times
   conformance        the cases of the Autobahn test suite against the feed's code
   attack             requests made of the API's description, of every kind
   package            the .deb (`cargo xtask package --help`)
@@ -43,12 +46,14 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "demo" => demo(&rest),
         "test" => check::all(&rest),
+        "backlog" => bench(&[vec!["backlog".to_owned()], rest].concat()),
         "bench" => bench(&rest),
         "attack" => outside::attack(&rest),
         "conformance" => outside::conformance(&rest),
         "container" => appliance::container(&rest),
         "cross" => cross::command(&rest),
         "vm" => appliance::vm(&rest),
+        "kills" => kills(&rest),
         "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
         "help" | "--help" | "-h" => {
@@ -91,6 +96,16 @@ fn bench(arguments: &[String]) -> Result<()> {
     let mut bench = std::process::Command::new(release.join("bench"));
     bench.args(arguments).env("TIDEMILL_BIN", release.join("tidemill"));
     step::become_it(bench)
+}
+
+fn kills(arguments: &[String]) -> Result<()> {
+    setup::need(setup::TO_BUILD)?;
+    setup::need(setup::TO_TEST)?;
+    let kills = arguments.first().map_or("1000", String::as_str);
+    // Not by nextest, which ends what takes longer than three minutes.
+    let mut test = step::cargo(&["test", "--locked", "--package", "tidemill", "--test", "gateway"]);
+    test.arg("kills::").env("TIDEMILL_KILLS", kills);
+    step::become_it(test)
 }
 
 /// The folder of the workspace: cargo says where this crate is.

@@ -9,6 +9,7 @@
     reason = "a benchmark may panic, sleep and start threads: it is not the gateway"
 )]
 
+mod backlog;
 mod limits;
 mod load;
 mod usage;
@@ -25,16 +26,23 @@ use load::{Format, Load, Outcome};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--lines N] [--rate N] [--seconds N]
+       cargo xtask backlog [--readings N]
 
   --lines N     lines of the run at full speed [default: 1000000]
   --rate N      lines a second of the paced run [default: 1000]
-  --seconds N   how long the paced run takes [default: 60]";
+  --seconds N   how long the paced run takes [default: 60]
+  --readings N  how many readings wait for the broker [default: 10000000]";
 
 struct Options {
     lines: u64,
     rate: u64,
     seconds: u64,
+    /// Of the backlog, when that is what is asked for.
+    readings: Option<u64>,
 }
+
+/// Readings that wait, unless it is said otherwise: eleven days of ten channels.
+const BACKLOG: u64 = 10_000_000;
 
 fn main() -> ExitCode {
     let options = match options(std::env::args().skip(1)) {
@@ -48,6 +56,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(readings) = options.readings {
+        return backlog::run(readings);
+    }
     println!("limits of this machine …");
     let limits = Limits::measure(options.rate);
     println!("full speed, senml: {} lines …", options.lines);
@@ -61,10 +72,15 @@ fn main() -> ExitCode {
 
 /// `None` for help.
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { lines: 1_000_000, rate: 1_000, seconds: 60 };
+    let mut options = Options { lines: 1_000_000, rate: 1_000, seconds: 60, readings: None };
     while let Some(argument) = arguments.next() {
         let place = match argument.as_str() {
             "--help" | "-h" => return Ok(None),
+            "backlog" => {
+                options.readings = Some(BACKLOG);
+                continue;
+            }
+            "--readings" => options.readings.insert(BACKLOG),
             "--lines" => &mut options.lines,
             "--rate" => &mut options.rate,
             "--seconds" => &mut options.seconds,
