@@ -25,5 +25,6 @@ mod noise;
 mod outage;
 mod outputs;
 mod page;
+mod reload;
 #[expect(dead_code, reason = "the benchmark uses the rest")]
 mod support;

@@ -212,6 +212,11 @@ impl Gateway {
         });
     }
 
+    /// As `systemctl reload` does: it is to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     /// As the kernel's out-of-memory killer does: no chance to tidy up.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

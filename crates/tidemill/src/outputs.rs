@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use device::{COMMANDS_MAX, Command};
 use reading::{Channel, ChannelSpec, Datum, Record, Timestamp};
@@ -16,7 +16,8 @@ type Outcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 /// The ways to the devices, by name.
 #[derive(Default)]
 pub(crate) struct Outputs {
-    devices: HashMap<String, mpsc::Sender<Command>>,
+    /// A std lock: it is never held across an await.
+    devices: RwLock<HashMap<String, mpsc::Sender<Command>>>,
 }
 
 /// Readings of one channel that are looked through for a good one. A device that
@@ -52,15 +53,23 @@ pub(crate) async fn last(
 
 impl Outputs {
     /// Commands to the outputs of `name` go this way.
-    pub(crate) fn device(&mut self, name: &str, commands: mpsc::Sender<Command>) {
-        self.devices.insert(name.to_owned(), commands);
+    pub(crate) fn device(&self, name: &str, commands: mpsc::Sender<Command>) {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        devices.insert(name.to_owned(), commands);
+    }
+
+    /// Forgets devices that are no more.
+    pub(crate) fn retain(&self, known: impl Fn(&str) -> bool) {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        devices.retain(|name, _| known(name));
     }
 
     /// The function that writes an output and waits until its device has taken
     /// the value. It never waits behind a queue that is full.
-    pub(crate) fn set(self) -> Arc<dyn Fn(Channel, Datum) -> Outcome + Send + Sync> {
+    pub(crate) fn set(self: &Arc<Self>) -> Arc<dyn Fn(Channel, Datum) -> Outcome + Send + Sync> {
+        let outputs = self.clone();
         Arc::new(move |channel, value| {
-            let sent = self.send(channel, value);
+            let sent = outputs.send(channel, value);
             Box::pin(async move {
                 let (device, outcome) = sent?;
                 // Nobody answers when the driver ended by a bug in the middle.
@@ -77,8 +86,8 @@ impl Outputs {
         value: Datum,
     ) -> Result<(String, oneshot::Receiver<Result<(), String>>), String> {
         let device = channel.device().to_owned();
-        let commands =
-            self.devices.get(&device).ok_or_else(|| format!("{channel} can't be written"))?;
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let commands = devices.get(&device).ok_or_else(|| format!("{channel} can't be written"))?;
         let (reply, outcome) = oneshot::channel();
         match commands.try_send(Command { channel, value, reply }) {
             Ok(()) => Ok((device, outcome)),
@@ -97,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_reaches_its_device_and_no_queue_is_waited_for() {
         let (sender, mut commands) = mpsc::channel(1);
-        let mut outputs = Outputs::default();
+        let outputs = Arc::new(Outputs::default());
         outputs.device("panel", sender);
         let set = outputs.set();
         let pump: Channel = "panel/pump".parse().unwrap();

@@ -1,6 +1,7 @@
 //! What is watched of every part, and the status it amounts to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashboard::{DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
@@ -21,11 +22,19 @@ pub(crate) struct Observed {
     store: Store,
     started: Timestamp,
     since: Instant,
+    parts: Mutex<Parts>,
+    /// How often the gateway has read itself, all channels counted.
+    own_readings: AtomicU64,
+}
+
+/// What comes and goes with the configuration, in its order.
+#[derive(Default)]
+struct Parts {
     devices: Vec<(Device, watch::Receiver<Health>)>,
     forwarders: Vec<(Forwarder, watch::Receiver<Link>)>,
     own_channels: Vec<String>,
-    /// How often the gateway has read itself, all channels counted.
-    own_readings: AtomicU64,
+    /// The order of the devices.
+    order: Vec<String>,
 }
 
 /// What doesn't change of a device.
@@ -56,16 +65,33 @@ impl Observed {
             store,
             started: Timestamp::now(),
             since: Instant::now(),
-            devices: Vec::new(),
-            forwarders: Vec::new(),
-            own_channels: names(&config.own_channels()),
+            parts: Mutex::default(),
             own_readings: AtomicU64::new(0),
         }
     }
 
-    /// Watches a device.
-    pub(crate) fn device(&mut self, device: Device, health: watch::Receiver<Health>) {
-        self.devices.push((device, health));
+    /// The parts are those of this configuration: what isn't in it is watched no
+    /// longer, and what comes has its place.
+    pub(crate) fn arrange(&self, config: &Config) {
+        let mut parts = self.parts();
+        parts.order = config.devices.iter().map(|device| device.name().to_owned()).collect();
+        parts.own_channels = names(&config.own_channels());
+        let Parts { devices, forwarders, order, .. } = &mut *parts;
+        devices.retain(|(device, _)| order.contains(&device.name));
+        forwarders.retain(|(forwarder, _)| config.forwarders.contains_key(&forwarder.name));
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a device, instead of the one of its name.
+    pub(crate) fn device(&self, device: Device, health: watch::Receiver<Health>) {
+        let mut parts = self.parts();
+        let Parts { devices, order, .. } = &mut *parts;
+        devices.retain(|(known, _)| known.name != device.name);
+        devices.push((device, health));
+        devices.sort_by_key(|(known, _)| order.iter().position(|name| *name == known.name));
     }
 
     /// The gateway has read itself.
@@ -73,9 +99,12 @@ impl Observed {
         self.own_readings.fetch_add(readings as u64, Ordering::Relaxed);
     }
 
-    /// Watches a forwarder.
-    pub(crate) fn forwarder(&mut self, forwarder: Forwarder, link: watch::Receiver<Link>) {
-        self.forwarders.push((forwarder, link));
+    /// Watches a forwarder, instead of the one of its name.
+    pub(crate) fn forwarder(&self, forwarder: Forwarder, link: watch::Receiver<Link>) {
+        let mut parts = self.parts();
+        parts.forwarders.retain(|(known, _)| known.name != forwarder.name);
+        parts.forwarders.push((forwarder, link));
+        parts.forwarders.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     }
 
     /// How far the parts that have work have got, for the watchdog.
@@ -88,7 +117,8 @@ impl Observed {
             mark: store.read,
             patience: Duration::ZERO,
         };
-        let forwarders = self.forwarders.iter().map(|(forwarder, link)| {
+        let parts = self.parts();
+        let forwarders = parts.forwarders.iter().map(|(forwarder, link)| {
             let ledger = store.forwarders.iter().find(|ledger| ledger.name == forwarder.name);
             Progress {
                 part: format!("forwarder {}", forwarder.name),
@@ -103,11 +133,12 @@ impl Observed {
     /// How everything is now; from memory.
     pub(crate) fn status(&self) -> Status {
         let store = self.store.status();
-        let forwarders = self.forwarders.iter().map(|(forwarder, link)| {
+        let parts = self.parts();
+        let forwarders = parts.forwarders.iter().map(|(forwarder, link)| {
             let ledger = store.forwarders.iter().find(|ledger| ledger.name == forwarder.name);
             forwarder.status(&link.borrow(), &ledger.cloned().unwrap_or_default())
         });
-        let devices = self.devices.iter().map(|(device, health)| device.status(&health.borrow()));
+        let devices = parts.devices.iter().map(|(device, health)| device.status(&health.borrow()));
         let own = DeviceStatus {
             name: gateway::DEVICE.to_owned(),
             label: Some("Gateway".to_owned()),
@@ -117,7 +148,7 @@ impl Observed {
             error: None,
             readings: self.own_readings.load(Ordering::Relaxed),
             bad: 0,
-            channels: self.own_channels.clone(),
+            channels: parts.own_channels.clone(),
         };
         Status {
             gateway: self.id.clone(),

@@ -134,6 +134,11 @@ impl Hub {
         }
     }
 
+    /// The newest reading of every channel that has one.
+    pub fn newest(&self) -> Vec<Record> {
+        self.state().newest.values().filter_map(|newest| newest.record.clone()).collect()
+    }
+
     /// Tells every client of the readings among the records. Never waits for a
     /// client, serialises nothing, and costs a table lookup a reading when there
     /// is no client.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use forward::broker::Broker;
 use tidemill::Config;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The configuration that the demonstration starts from; the addresses and the
@@ -41,10 +42,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         let gateway = async {
             let _stop_broker = stop.clone().drop_guard();
-            tidemill::run(config, shutdown).await
+            // Nothing changes a demonstration.
+            let (_, changes) = mpsc::channel(1);
+            tidemill::run(config, changes, shutdown).await
         };
         let (gateway, ()) = tokio::join!(gateway, broker.run(stop.clone()));
-        gateway
+        gateway.map(drop)
     })
 }
 

@@ -1,11 +1,13 @@
 //! `tidemill run`: the service.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::thread::available_parallelism;
 
 use sd_notify::NotifyState;
 use tidemill::{Config, Invalid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::{error, info};
 
 /// Worker threads, at most. The work is little and each thread costs memory.
@@ -17,22 +19,20 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let mut hangup = signal(SignalKind::hangup())?;
         while let Some(running) = config.take() {
-            let shutdown = shutdown()?;
-            let until = async {
-                tokio::select! {
-                    () = shutdown => (),
-                    changed = reloaded(&mut hangup, path) => config = Some(changed),
-                }
-            };
-            tidemill::run(running, until).await?;
+            let (sender, changes) = mpsc::channel(1);
+            let gateway = tidemill::run(running, changes, shutdown()?);
+            tokio::select! {
+                ended = gateway => config = ended?,
+                never = reload(&mut hangup, path, sender) => match never {},
+            }
         }
         Ok(())
     })
 }
 
-/// Completes with a valid configuration when somebody asks to read it again. An
-/// invalid one changes nothing.
-async fn reloaded(hangup: &mut Signal, path: &Path) -> Config {
+/// Reads the file again whenever somebody asks for it. An invalid one changes
+/// nothing.
+async fn reload(hangup: &mut Signal, path: &Path, changes: mpsc::Sender<Config>) -> Infallible {
     loop {
         // It ends when no signal can come any more, and then none does.
         if hangup.recv().await.is_none() {
@@ -46,7 +46,8 @@ async fn reloaded(hangup: &mut Signal, path: &Path) -> Config {
         match Config::load(path) {
             Ok(config) => {
                 info!(file = %path.display(), "configuration read again");
-                return config;
+                // A gateway that doesn't take it is about to end.
+                let _ = changes.send(config).await;
             }
             Err(error) => {
                 let invalid = error.downcast_ref::<Invalid>().map(ToString::to_string);
