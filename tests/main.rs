@@ -18,6 +18,7 @@ mod feed;
 mod history;
 mod house;
 mod isolation;
+mod kills;
 mod ledger;
 mod login;
 mod modbus;

@@ -8,7 +8,7 @@
 //!
 //! # The promises
 //! - **Killed at any instant**, no reading older than 100 ms is lost: the writer
-//!   commits within 90 ms of an append. **Power cut**: none older than
+//!   commits within 70 ms of an append. **Power cut**: none older than
 //!   `store.flush`. Most commits are `synchronous=NORMAL`, which a killed process
 //!   survives and a power cut may undo back to the last `FULL` one; one of those
 //!   is made every `flush` while there is something to make durable. Nothing

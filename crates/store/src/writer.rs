@@ -26,9 +26,9 @@ pub(crate) const COMMIT_RECORDS: usize = 8_192;
 /// How long a reading waits for others that come with it.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// The least time between two commits, and the most from append to commit, less
-/// than the 100 ms that are promised by what a commit takes.
-const PACE: Duration = Duration::from_millis(80);
+/// The least time between two commits, and the most from append to commit: less
+/// than the 100 ms that are promised by what intake waits and a commit takes.
+const PACE: Duration = Duration::from_millis(70);
 
 /// A durable commit is made when the next one could come too late.
 const AHEAD: Duration = Duration::from_millis(100);

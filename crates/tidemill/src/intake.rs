@@ -20,8 +20,9 @@ pub(crate) const BATCHES_MAX: usize = 256;
 const TURN_MAX: usize = 4096;
 
 /// How long the first reading of a turn waits for company. A wake-up costs more
-/// than a reading does, and nobody sees a fiftieth of a second.
-const GATHER: Duration = Duration::from_millis(20);
+/// than a reading does; more than this, and a killed gateway would lose what is
+/// older than it may.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How often losses are told when no readings come.
 const IDLE: Duration = Duration::from_secs(1);
