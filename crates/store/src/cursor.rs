@@ -22,7 +22,8 @@ pub struct Cursor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) forwarder: String,
     filter: Filter,
-    committed: watch::Receiver<Seq>,
+    /// What of the log it may give.
+    ready: watch::Receiver<Seq>,
 }
 
 /// Who forwards what: opens a [`Cursor`].
@@ -39,7 +40,7 @@ impl Cursor {
         Cursor {
             forwarder: subscription.forwarder.clone(),
             filter: Filter::new(subscription.channels.clone()),
-            committed: shared.committed.clone(),
+            ready: shared.ready.clone(),
             shared,
         }
     }
@@ -55,9 +56,10 @@ impl Cursor {
         self.shared.state().forwarder(&self.forwarder).map_or(Seq(0), |of| of.position)
     }
 
-    /// The highest number committed: what `unsent` may give goes through here.
+    /// What `unsent` may give goes through here: the highest number committed, or
+    /// the last before those that wait for the clock to be set.
     pub fn committed(&self) -> Seq {
-        *self.committed.borrow()
+        *self.ready.borrow()
     }
 
     /// Committed records after `after` that this forwarder is to send, in order,
@@ -69,8 +71,8 @@ impl Cursor {
     /// # Errors
     /// When the file can't be read.
     pub async fn unsent(&self, after: Seq, max: usize) -> Result<(Vec<Record>, Seq), Error> {
-        let committed = *self.committed.borrow();
-        if after >= committed || max == 0 {
+        let ready = *self.ready.borrow();
+        if after >= ready || max == 0 {
             return Ok((Vec::new(), after));
         }
         let (begin, recent) = {
@@ -81,10 +83,10 @@ impl Cursor {
             (begin, state.ring.after(begin, max))
         };
         let (records, through) = match recent {
-            _ if begin >= committed => (Vec::new(), begin),
-            Some(batches) => self.recent(&batches, begin, committed, max),
+            _ if begin >= ready => (Vec::new(), begin),
+            Some(batches) => self.recent(&batches, begin, ready, max),
             None => {
-                let stored = self.shared.steps.at_file(self.stored(begin, committed, max));
+                let stored = self.shared.steps.at_file(self.stored(begin, ready, max));
                 self.shared.looked(stored.await)?
             }
         };
@@ -99,7 +101,7 @@ impl Cursor {
         &self,
         batches: &[Arc<Vec<Record>>],
         after: Seq,
-        committed: Seq,
+        ready: Seq,
         max: usize,
     ) -> (Vec<Record>, Seq) {
         let mut found = Vec::new();
@@ -107,7 +109,8 @@ impl Cursor {
         for batch in batches {
             let begins = batch.partition_point(|record| record.seq <= after);
             for record in &batch[begins..] {
-                if found.len() == max {
+                // The last batch may be newer than the look at what is ready.
+                if found.len() == max || record.seq > ready {
                     return (found, through);
                 }
                 through = record.seq;
@@ -116,17 +119,16 @@ impl Cursor {
                 }
             }
         }
-        // The last batch may be newer than the look at `committed`.
-        (found, if through == after { committed } else { through })
+        (found, if through == after { ready } else { through })
     }
 
     async fn stored(
         &self,
         after: Seq,
-        committed: Seq,
+        ready: Seq,
         max: usize,
     ) -> Result<(Vec<Record>, Seq), Error> {
-        let until = committed.min(Seq(after.0.saturating_add(LOOK_MAX)));
+        let until = ready.min(Seq(after.0.saturating_add(LOOK_MAX)));
         let limit = i64::try_from(max).unwrap_or(i64::MAX);
         let rows = sqlx::query(AssertSqlSafe(self.filter.sql(&self.shared)))
             .bind(integer(after.0))
@@ -178,10 +180,10 @@ impl Cursor {
         Ok(())
     }
 
-    /// Waits until something after `after` is committed; `false` when the store
+    /// Waits until there is something to give after `after`; `false` when the store
     /// has closed: the appender is gone and what it left is committed.
     pub async fn wait(&mut self, after: Seq) -> bool {
-        self.committed.wait_for(|committed| *committed > after).await.is_ok()
+        self.ready.wait_for(|ready| *ready > after).await.is_ok()
     }
 
     /// Moves on: the broker has everything through `through`. It goes no further

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use reading::{Channel, Epoch, Gap, Record, Seq, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -8,6 +10,11 @@ use crate::{Error, Store};
 
 /// Gaps in one answer, at most: the newest.
 const GAPS_MAX: i64 = 10_000;
+
+/// Readings that are looked through for the last of each channel, which takes
+/// some 10 ms, and minutes for that of a channel that has none among them.
+const NEWEST_MAX: i64 = 10_000;
+const MINUTES_MAX: i64 = 1_440;
 
 /// What to read of the history.
 #[derive(Clone, Debug)]
@@ -62,13 +69,25 @@ impl Store {
             let found = known.iter().filter_map(|channel| state.latest.get(*channel).cloned());
             (found.collect(), missing.into_iter().cloned().collect())
         };
-        // What was stored before this start is in the one-minute figures.
+        // What was stored before this start: of most channels among the newest, of
+        // the others in the one-minute figures. The last is the one with the
+        // highest number: the clock may have been ahead for a while.
+        let mut newest: HashMap<i64, i64> = HashMap::new();
+        if !missing.is_empty() {
+            let sql = "SELECT channel, max(seq) FROM
+                (SELECT seq, channel FROM log ORDER BY seq DESC LIMIT ?) GROUP BY channel";
+            let query = sqlx::query(sql).bind(NEWEST_MAX);
+            for row in query.fetch_all(&self.shared.history).await? {
+                newest.insert(row.try_get(0)?, row.try_get(1)?);
+            }
+        }
         for channel in &missing {
             let Some(id) = self.shared.channel_id(channel) else { continue };
-            let sql = "SELECT seq, channel, time, value, quality FROM log WHERE seq =
-                (SELECT last FROM rollup WHERE channel = ? ORDER BY minute DESC LIMIT 1)";
-            let row = sqlx::query(sql).bind(id).fetch_optional(&self.shared.history).await?;
-            if let Some(row) = row {
+            let sql = "SELECT seq, channel, time, value, quality FROM log WHERE seq = coalesce(?1,
+                (SELECT max(last) FROM
+                    (SELECT last FROM rollup WHERE channel = ?2 ORDER BY minute DESC LIMIT ?3)))";
+            let query = sqlx::query(sql).bind(newest.get(&id)).bind(id).bind(MINUTES_MAX);
+            if let Some(row) = query.fetch_optional(&self.shared.history).await? {
                 found.extend(row::record(&self.shared, &row)?);
             }
         }

@@ -97,6 +97,7 @@ mod status;
 mod steps;
 mod today;
 mod writer;
+mod undated;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,8 +110,6 @@ pub use config::Config;
 pub use cursor::{Cursor, Subscription};
 pub use history::{Bucket, Query};
 pub use status::{ChannelLedger, ForwarderLedger, Loss, Status};
-#[doc(hidden)]
-pub use steps::Steps;
 pub use writer::Writer;
 
 /// Why the store can't be opened or read.
@@ -185,11 +184,21 @@ impl Store {
         ledgers
     }
 
-    /// For a simulation: whether the store is at its file.
+    /// For a simulation: from now on transactions pause where others may go on.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
-    pub fn steps(&self) -> &Steps {
-        &self.shared.steps
+    pub fn simulate(&self) {
+        self.shared.steps.simulate();
+    }
+
+    /// For a simulation: whether the store is at its file, so that simulated time
+    /// has to stand still. A reader is until its connection is back in its pool.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn is_at_file(&self) -> bool {
+        let pools = [&self.shared.backlog, &self.shared.history];
+        let reads = |pool: &sqlx::SqlitePool| pool.size() as usize > pool.num_idle();
+        self.shared.steps.is_at_file() || pools.into_iter().any(reads)
     }
 
     /// Figures for people; cheap, from memory.

@@ -46,6 +46,12 @@ impl Losses {
         merge(&mut self.fresh, gap);
     }
 
+    /// Corrects what is told of before the clock was set.
+    pub(crate) fn shift(&mut self, correct: impl Fn(&mut Gap)) {
+        self.version += 1;
+        self.handed.iter_mut().chain(&mut self.fresh).for_each(correct);
+    }
+
     /// A gap record could not be stored: it is told again.
     pub(crate) fn tell_again(&mut self, gap: Gap) {
         self.told(&gap);

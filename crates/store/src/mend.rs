@@ -9,7 +9,7 @@ use tracing::error;
 use crate::losses::Losses;
 use crate::salvage::{self, Known, Salvaged};
 use crate::state::{Forwarder, Ledger};
-use crate::{Writer, commit, open};
+use crate::{Writer, commit, open, undated};
 
 impl Writer {
     /// Puts the file aside and goes on with a new one that has what could be
@@ -32,12 +32,16 @@ impl Writer {
 
         let counts = self.in_file().await?;
         let (ledger, losses, rows) = self.count(salvaged, &counts);
+        let held = self.shared.state().held.rows();
         // The channels are numbered as before, also those just met.
         for (id, channel, kind) in &self.unsaved {
             commit::insert_channel(&mut self.db, *id, channel, kind.as_str()).await?;
         }
         commit::begin(&mut self.db).await?;
-        let outcome = save(&mut self.db, &ledger, &rows, &losses).await;
+        let outcome = match save(&mut self.db, &ledger, &rows, &losses).await {
+            Ok(()) => undated::save(&mut self.db, &held).await,
+            Err(error) => Err(error),
+        };
         commit::finish(&mut self.db, outcome).await?;
         self.losses_saved = losses.version;
         self.saved(&rows);
@@ -101,5 +105,6 @@ async fn save(
     for row in rows {
         commit::save_forwarder(db, row, Seq(ledger.counted)).await?;
     }
-    commit::save_losses(db, losses).await
+    commit::save_losses(db, losses).await?;
+    commit::mark(db, false).await
 }

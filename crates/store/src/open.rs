@@ -16,8 +16,9 @@ use tracing::{error, warn};
 
 use crate::losses::Losses;
 use crate::row::{integer, number};
-use crate::salvage::{self, Salvaged};
+use crate::salvage;
 use crate::state::{Forwarder, Ledger, OfChannel, Parts, Renewed, Shared};
+use crate::undated::Held;
 use crate::{
     Appender, Config, Cursor, Error, Store, Subscription, Writer, damage, quality, rollup,
 };
@@ -59,29 +60,23 @@ impl Store {
         }
         let lock = lock(&path)?;
         let sound = sound(config, channels, forwarders).await?;
-        let Sound { db, mut parts, next, salvaged } = sound;
-        salvaged.into_iter().flat_map(|salvaged| salvaged.gaps).for_each(|g| parts.losses.add(g));
+        let (db, parts, next) = sound;
 
         let last = Seq(next.0 - 1);
         let (sender, committed) = watch::channel(last);
+        let (release, ready) = watch::channel(parts.held.limit(last));
         let renewed = Renewed::default();
         let readers = [reader(&path, &renewed), reader(&path, &renewed)];
-        let shared = Arc::new(Shared::new(parts, committed, readers, renewed));
+        let shared = Arc::new(Shared::new(parts, [committed, ready], readers, renewed));
         let cursors = forwarders.iter().map(|s| Cursor::new(Arc::clone(&shared), s)).collect();
         let appender = Appender { shared: Arc::clone(&shared), next };
-        let writer = Writer::new(Arc::clone(&shared), db, lock, sender, config);
+        let writer = Writer::new(Arc::clone(&shared), db, lock, [sender, release], config);
         Ok((Store { shared }, appender, writer, cursors))
     }
 }
 
 /// A file that can be trusted, and what it has.
-struct Sound {
-    db: SqliteConnection,
-    parts: Parts,
-    next: Seq,
-    /// What of a damaged one was copied to it.
-    salvaged: Option<Salvaged>,
-}
+type Sound = (SqliteConnection, Parts, Seq);
 
 /// How long another program may keep the file locked before it is put aside: a
 /// gateway is to start within ten seconds.
@@ -98,12 +93,13 @@ async fn sound(
     let fails = |source: sqlx::Error| Error::Open { path: path.clone(), source };
     let began = Instant::now();
     salvage::take_finished(path).map_err(|e| fails(sqlx::Error::Io(e)))?;
+    salvage::remove_unfinished(path);
     let cause = loop {
         if salvage::is_orphan(path) {
             break "its file is missing or empty, beside a log that has readings".to_owned();
         }
-        match attempt(config, channels, forwarders, false).await {
-            Ok((db, parts, next)) => return Ok(Sound { db, parts, next, salvaged: None }),
+        match attempt(config, channels, forwarders).await {
+            Ok(sound) => return Ok(sound),
             Err(Attempt::Refused(error)) => return Err(error),
             Err(Attempt::Failed(error)) => {
                 if damage::is_damage_at_opening(&error) {
@@ -120,12 +116,11 @@ async fn sound(
         }
     };
     error!(path = %path.display(), %cause, "the store is damaged: what it has goes to a new file");
-    let salvaged = salvage::replace(config, None).await.map_err(fails)?;
-    match attempt(config, channels, forwarders, true).await {
-        Ok((db, parts, next)) => Ok(Sound { db, parts, next, salvaged: Some(salvaged) }),
-        Err(Attempt::Refused(error)) => Err(error),
-        Err(Attempt::Failed(error)) => Err(fails(error)),
-    }
+    salvage::replace(config, None).await.map_err(fails)?;
+    attempt(config, channels, forwarders).await.map_err(|attempt| match attempt {
+        Attempt::Refused(error) => error,
+        Attempt::Failed(error) => fails(error),
+    })
 }
 
 /// Why an attempt to open the file failed.
@@ -146,15 +141,28 @@ async fn attempt(
     config: &Config,
     channels: &[ChannelSpec],
     forwarders: &[Subscription],
-    salvaged: bool,
-) -> Result<(SqliteConnection, Parts, Seq), Attempt> {
+) -> Result<Sound, Attempt> {
     let mut db = connect(config, &config.path).await?;
-    if !salvaged {
-        check(&mut db, &config.path).await?;
+    match take(&mut db, config, channels, forwarders).await {
+        Ok((parts, next)) => Ok((db, parts, next)),
+        Err(error) => {
+            // Before another file is put in its place: SQLite deletes the log
+            // beside a file by its name. One at fault can't be closed in good order.
+            drop(db.close().await);
+            Err(error)
+        }
     }
-    migrate(&mut db, &config.path).await?;
-    let (parts, next) = take_up(&mut db, config, channels, forwarders, salvaged).await?;
-    Ok((db, parts, next))
+}
+
+async fn take(
+    db: &mut SqliteConnection,
+    config: &Config,
+    channels: &[ChannelSpec],
+    forwarders: &[Subscription],
+) -> Result<(Parts, Seq), Attempt> {
+    check(db, &config.path).await?;
+    migrate(db, &config.path).await?;
+    Ok(take_up(db, config, channels, forwarders).await?)
 }
 
 /// A file up to this size is checked whole, which takes a tenth of a second.
@@ -279,22 +287,24 @@ async fn take_up(
     config: &Config,
     channels: &[ChannelSpec],
     forwarders: &[Subscription],
-    salvaged: bool,
 ) -> Result<(Parts, Seq), sqlx::Error> {
     let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
     save_quality(&mut tx).await?;
     let configured = channels.iter().map(|spec| spec.channel.clone()).collect();
     let channels = save_channels(&mut tx, channels).await?;
+    let salvaged = commit::is_marked(&mut tx).await?;
     let next = next_seq(&mut tx).await?;
     let by_channel = count_channels(&mut tx, &channels).await?;
-    let ledger = count(&mut tx, next).await?;
+    let boot_id = boot_id();
+    let held = Held::load(&mut tx, boot_id.as_deref(), next).await?;
+    let ledger = count(&mut tx, next, held.limit(Seq(next.0 - 1))).await?;
     let losses = losses(&mut tx).await?;
     let mut taken_up = Vec::with_capacity(forwarders.len());
     for subscription in forwarders {
         taken_up.push(take_up_forwarder(&mut tx, subscription, &channels, ledger, salvaged).await?);
     }
     let epoch = Epoch(getrandom::u64().map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))?);
-    let epochs = save_epoch(&mut tx, epoch, next).await?;
+    let epochs = save_epoch(&mut tx, epoch, next, boot_id.as_deref()).await?;
     let sql = "SELECT time FROM log ORDER BY seq LIMIT 1";
     let oldest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
     let sql = "SELECT time FROM log ORDER BY seq DESC LIMIT 1";
@@ -302,6 +312,9 @@ async fn take_up(
     tx.commit().await?;
     let parts = Parts {
         path: config.path.clone(),
+    if salvaged {
+        commit::mark(&mut tx, false).await?;
+    }
         max_size: config.max_size.as_u64(),
         flush: config.flush,
         epoch,
@@ -316,6 +329,8 @@ async fn take_up(
         by_channel,
     };
     Ok((parts, next))
+        held,
+        boot_id,
 }
 
 async fn save_quality(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -414,8 +429,9 @@ async fn losses(db: &mut SqliteConnection) -> Result<Losses, sqlx::Error> {
     Ok(Losses::new(causes, untold))
 }
 
-/// The ledger, with what was committed after it was last written.
-async fn count(db: &mut SqliteConnection, next: Seq) -> Result<Ledger, sqlx::Error> {
+/// The ledger, with what was committed after it was last written. Figures are
+/// made through `ready`: what is held back gets them with its correction.
+async fn count(db: &mut SqliteConnection, next: Seq, ready: Seq) -> Result<Ledger, sqlx::Error> {
     let sql = "SELECT counted, stored, dropped, removed, purged, rolled FROM ledger";
     let row = sqlx::query(sql).fetch_one(&mut *db).await?;
     let field = |column: usize| row.try_get::<i64, _>(column).map(number);
@@ -431,9 +447,9 @@ async fn count(db: &mut SqliteConnection, next: Seq) -> Result<Ledger, sqlx::Err
     let more: i64 =
         sqlx::query_scalar(sql).bind(integer(ledger.counted)).fetch_one(&mut *db).await?;
     ledger.stored += number(more);
-    rollup::recover(&mut *db, ledger.rolled).await?;
+    rollup::recover(&mut *db, ledger.rolled, ready.0).await?;
     ledger.counted = next.0 - 1;
-    ledger.rolled = next.0 - 1;
+    ledger.rolled = ledger.rolled.max(ready.0);
     crate::commit::save_ledger(db, &ledger).await?;
     Ok(ledger)
 }
@@ -517,6 +533,7 @@ async fn save_epoch(
 ) -> Result<Vec<(Seq, Epoch)>, sqlx::Error> {
     let sql = "DELETE FROM epoch WHERE first_seq < (
         SELECT max(first_seq) FROM epoch WHERE first_seq <= min(
+    boot_id: Option<&str>,
             coalesce((SELECT min(seq) FROM log), ?1), coalesce((SELECT min(seq) FROM gap), ?1)))
         OR first_seq >= ?1";
     sqlx::query(sql).bind(integer(first.0)).execute(&mut *db).await?;
@@ -525,7 +542,7 @@ async fn save_epoch(
         .bind(epoch.to_string())
         .bind(integer(first.0))
         .bind(Timestamp::now().as_micros())
-        .bind(boot_id())
+        .bind(boot_id)
         .execute(&mut *db)
         .await?;
     let rows = sqlx::query("SELECT first_seq, epoch FROM epoch ORDER BY id").fetch_all(db).await?;

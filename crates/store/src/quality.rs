@@ -35,7 +35,7 @@ pub(crate) fn all() -> Vec<(i64, &'static str, Option<&'static str>)> {
     std::iter::once((0, "good", None)).chain(doubts).chain(faults).collect()
 }
 
-fn doubt_code(doubt: Doubt) -> i64 {
+pub(crate) fn doubt_code(doubt: Doubt) -> i64 {
     match doubt {
         Doubt::ClockUnset => 1,
         Doubt::EdgesMissed => 2,

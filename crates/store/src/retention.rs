@@ -217,6 +217,10 @@ impl Writer {
         // stops it, rather than that younger ones behind it go.
         let sql = "SELECT max(seq), min(CASE WHEN time >= ? THEN seq END)
             FROM (SELECT seq, time FROM log ORDER BY seq LIMIT ?)";
+        if !self.shared.state().held.is_empty() {
+            // Until the clock is set nobody knows what day it is.
+            return Ok(false);
+        }
         let row =
             sqlx::query(sql).bind(before.as_micros()).bind(CHUNK).fetch_one(&mut self.db).await?;
         let (last, young): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
@@ -241,7 +245,9 @@ impl Writer {
         let roll = through.0 > figures.ledger.rolled;
         self.synchronous(false).await?;
         if roll {
-            figures.ledger.rolled = self.shared.committed.borrow().0;
+            // What goes before the clock was set leaves no figures.
+            let all = self.gathers();
+            figures.ledger.rolled = if all { self.shared.committed.borrow().0 } else { through.0 };
         }
         figures.ledger.purged = figures.ledger.purged.max(through.0);
         commit::begin(&mut self.db).await?;
@@ -256,17 +262,19 @@ impl Writer {
             self.rolled();
         }
         self.saved(&rows);
-        let mut state = self.shared.state();
-        state.ledger.removed = ledger.removed;
-        state.ledger.purged = ledger.purged;
-        state.ledger.rolled = ledger.rolled;
-        state.oldest = oldest;
-        for (forwarder, dropped) in state.forwarders.iter_mut().zip(&owed.dropped) {
-            forwarder.dropped += dropped;
-        }
-        owed.note(&mut state.losses);
-        if state.losses.version == losses.version {
-            self.losses_saved = losses.version;
+        {
+            let mut state = self.shared.state();
+            state.ledger.removed = ledger.removed;
+            state.ledger.purged = ledger.purged;
+            state.ledger.rolled = ledger.rolled;
+            state.oldest = oldest;
+            for (forwarder, dropped) in state.forwarders.iter_mut().zip(&owed.dropped) {
+                forwarder.dropped += dropped;
+            }
+            owed.note(&mut state.losses);
+            if state.losses.version == losses.version {
+                self.losses_saved = losses.version;
+            }
         }
         Ok(removed > 0)
     }
@@ -274,6 +282,7 @@ impl Writer {
     /// From now on no acknowledgement counts a reading that is about to go.
     fn reserve(&mut self, through: Seq) {
         let mut state = self.shared.state();
+        self.recount_held(through.0).await?;
         self.retention.reserved.resize(state.forwarders.len(), None);
         for (forwarder, reserved) in state.forwarders.iter_mut().zip(&mut self.retention.reserved) {
             if forwarder.position < through {

@@ -33,6 +33,21 @@ impl Ring {
         }
     }
 
+    /// Lets go of records through a number: they are others in the file.
+    pub(crate) fn forget(&mut self, through: Seq) {
+        self.floor = self.floor.max(through);
+        while let Some(first) = self.batches.front_mut() {
+            let begins = first.partition_point(|record| record.seq <= through);
+            self.len -= begins;
+            if begins < first.len() {
+                // What follows in the same batch stays.
+                *first = Arc::new(first[begins..].to_vec());
+                break;
+            }
+            self.batches.pop_front();
+        }
+    }
+
     /// All that it has.
     pub(crate) fn all(&self) -> Vec<Arc<Vec<Record>>> {
         self.batches.iter().cloned().collect()
@@ -84,6 +99,19 @@ mod tests {
         assert!(ring.after(Seq(5_009), 1).is_none(), "the first batch is gone");
         assert_eq!(ring.after(Seq(5_010), 1).unwrap()[0][0].seq, Seq(5_011));
         assert_eq!(ring.after(Seq(10_010), 1).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_from_the_file() {
+        let mut ring = Ring::new(Seq(10));
+        ring.push(batch(11, 5));
+        ring.push(batch(16, 5));
+        ring.forget(Seq(17));
+        assert!(ring.after(Seq(16), 1).is_none());
+        assert_eq!(ring.after(Seq(17), 9).unwrap()[0][0].seq, Seq(18));
+        ring.forget(Seq(30));
+        assert_eq!(ring.after(Seq(30), 1).unwrap().len(), 0);
+        assert_eq!(ring.len, 0);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) const GATHER: &str =
         sum(quality >= 64)";
 
 /// For what was not written when the process ended.
-const RECOVER: &str = "FROM log WHERE seq > ? GROUP BY 1, 2
+const RECOVER: &str = "FROM log WHERE seq > ? AND seq <= ? GROUP BY 1, 2
     ON CONFLICT (channel, minute) DO UPDATE SET
         first = min(first, excluded.first), last = max(last, excluded.last),
         min = coalesce(min(min, excluded.min), min, excluded.min),
@@ -65,10 +65,15 @@ pub(crate) fn minute(at: Timestamp) -> i64 {
     at.as_micros().div_euclid(MINUTE)
 }
 
-/// Writes the figures of all readings after `rolled`.
-pub(crate) async fn recover(db: &mut SqliteConnection, rolled: u64) -> Result<(), sqlx::Error> {
+/// Writes the figures of all readings after `after` through `through`.
+pub(crate) async fn recover(
+    db: &mut SqliteConnection,
+    after: u64,
+    through: u64,
+) -> Result<(), sqlx::Error> {
     let sql = format!("{GATHER} {RECOVER}");
-    sqlx::query(AssertSqlSafe(sql)).bind(integer(rolled)).execute(db).await?;
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(integer(after)).bind(integer(through));
+    query.execute(db).await?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! A damaged file is put aside, and what it still has is copied to a new one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use crate::state::Ledger;
 use crate::{Config, commit, open};
 
 /// Why readings are gone that the file had.
-pub(crate) const DAMAGED: &str = "store damaged";
+const STORE_DAMAGED: &str = "store damaged";
 
 /// How long copying may take: a gateway that starts is worth more than the
 /// oldest of its history, which stays in the file that is put aside.
@@ -49,47 +48,38 @@ pub(crate) struct Salvaged {
     pub(crate) gaps: Vec<Gap>,
 }
 
-/// Where the file is put: `tidemill.db.damaged-2026-11-24T082003Z`, with its
-/// `-wal`. The oldest put aside before go.
-fn put_aside(path: &Path) -> std::io::Result<PathBuf> {
+/// When it was: `2026-11-24T082003Z`, and a number more where there is one such.
+fn stamp(path: &Path) -> String {
     let now = Timestamp::now().to_string();
     let stamp: String = now.chars().take(19).filter(|c| *c != ':').collect();
-    let name = |n: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{stamp}Z"));
-        if n > 0 {
-            name.push(format!("-{n}"));
-        }
-        PathBuf::from(name)
-    };
-    let free = |aside: &PathBuf| !aside.exists() && !beside(aside, "-wal").exists();
-    let aside = (0..).map(name).find(free).unwrap_or_else(|| name(0));
-    remove_oldest(path);
-    for suffix in ["", "-wal"] {
-        match std::fs::rename(beside(path, suffix), beside(&aside, suffix)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    // It is made anew from the others.
-    drop(std::fs::remove_file(beside(path, "-shm")));
-    Ok(aside)
+    let known = stamps(path, DAMAGED);
+    let name = |n: u32| if n == 0 { format!("{stamp}Z") } else { format!("{stamp}Z-{n}") };
+    (0..).map(name).find(|name| !known.contains(name)).unwrap_or_default()
 }
 
-fn remove_oldest(path: &Path) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let mut begin = OsString::from(name);
-    begin.push(".damaged-");
-    let begin = begin.to_string_lossy().into_owned();
+/// Of the files beside it with such names, oldest first; of some there is the
+/// log alone.
+fn stamps(path: &Path, names: &str) -> BTreeSet<String> {
+    let begin = beside(path, names);
+    let begin = begin.file_name().map(|name| name.to_string_lossy().into_owned());
+    let (Some(folder), Some(begin)) = (path.parent(), begin) else { return BTreeSet::new() };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> =
-        names.filter(|name| name.starts_with(&begin) && !name.ends_with("-wal")).collect();
-    names.sort();
-    let surplus = (names.len() + 1).saturating_sub(ASIDE_MAX);
-    for name in names.iter().take(surplus) {
+    let stamp = |name: String| {
+        let stamp = name.strip_prefix(&begin)?;
+        Some(stamp.strip_suffix("-wal").unwrap_or(stamp).to_owned())
+    };
+    names.filter_map(stamp).collect()
+}
+
+/// Of those put aside, so that there is room for another.
+fn remove_oldest(path: &Path) {
+    let stamps = stamps(path, DAMAGED);
+    let surplus = (stamps.len() + 1).saturating_sub(ASIDE_MAX);
+    for stamp in stamps.iter().take(surplus) {
         for suffix in ["", "-wal"] {
-            drop(std::fs::remove_file(beside(&folder.join(name), suffix)));
+            // There may be one of the two.
+            drop(std::fs::remove_file(beside(path, &format!("{DAMAGED}{stamp}{suffix}"))));
         }
     }
 }
@@ -120,6 +110,7 @@ struct Found {
     forwarders: HashMap<String, Row>,
     losses: HashMap<String, i64>,
     untold: Vec<Row>,
+    undated: BTreeMap<i64, Row>,
     /// Of the channels that readings have.
     ids: HashSet<i64>,
     /// It is told what it would else look for.
@@ -139,19 +130,47 @@ pub(crate) struct Known {
     pub(crate) recent: Vec<Arc<Vec<Record>>>,
 }
 
-/// Where the new file is until it is whole.
-fn unfinished(path: &Path) -> PathBuf {
-    beside(path, ".salvage")
+/// At the end of names: where the damaged file is put, with its `-wal`; where the
+/// new one is until it is whole; and from then, with the stamp of the other,
+/// until it is in its place.
+const DAMAGED: &str = ".damaged-";
+const UNFINISHED: &str = ".salvage";
+const FINISHED: &str = ".salvaged-";
+
+/// A new file that is whole takes the place of the damaged one, which is put
+/// aside. A start that was killed, or lost its power, on the way leaves the rest
+/// of it to the next.
+pub(crate) fn take_finished(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let Some(stamp) = stamps(path, FINISHED).pop_last() else { return Ok(None) };
+    let aside = beside(path, &format!("{DAMAGED}{stamp}"));
+    for suffix in ["", "-wal"] {
+        // What is aside is the damaged one: nothing may take its place.
+        if beside(&aside, suffix).exists() {
+            continue;
+        }
+        match std::fs::rename(beside(path, suffix), beside(&aside, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // It is made anew from the others.
+    drop(std::fs::remove_file(beside(path, "-shm")));
+    synchronise_folder(path);
+    std::fs::rename(beside(path, &format!("{FINISHED}{stamp}")), path)?;
+    synchronise_folder(path);
+    Ok(Some(aside))
 }
 
-/// The file is missing and a whole new one is there: a start that was killed
-/// between putting one aside and putting the other in its place.
-pub(crate) fn take_finished(path: &Path) -> std::io::Result<()> {
-    let new = unfinished(path);
-    if !path.exists() && new.exists() && !beside(path, "-wal").exists() {
-        std::fs::rename(new, path)?;
+/// What a start that was killed had begun is made anew when it is needed.
+pub(crate) fn remove_unfinished(path: &Path) {
+    remove(&beside(path, UNFINISHED));
+}
+
+/// Has names last, on file systems that know this.
+fn synchronise_folder(path: &Path) {
+    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
+        drop(folder.sync_all());
     }
-    Ok(())
 }
 
 /// Whether there is a log with readings and no file that it belongs to: SQLite
@@ -166,7 +185,8 @@ const FILE_MIN: u64 = 512;
 const LOG_MIN: u64 = 32;
 
 /// Makes a new file of what the damaged one still has, puts that aside and the
-/// new one in its place. Killed at any instant, the next start does it again.
+/// new one in its place. Killed at any instant, the next start does it again, or
+/// what is left of it: all that follows from the damage is in the new file.
 ///
 /// # Errors
 /// When the new one can't be written.
@@ -175,7 +195,7 @@ pub(crate) async fn replace(
     known: Option<&Known>,
 ) -> Result<Salvaged, sqlx::Error> {
     let path = &config.path;
-    let new = unfinished(path);
+    let new = beside(path, UNFINISHED);
     remove(&new);
     let mut db = open::connect(config, &new).await?;
     open::MIGRATIONS.run_direct(None, &mut db, false).await?;
@@ -185,12 +205,11 @@ pub(crate) async fn replace(
     db.close().await?;
     let salvaged = salvaged?;
     whole?;
-    let aside = put_aside(path).map_err(sqlx::Error::Io)?;
-    std::fs::rename(&new, path).map_err(sqlx::Error::Io)?;
-    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
-        // Both renames; some file systems don't know this.
-        drop(folder.sync_all());
-    }
+    remove_oldest(path);
+    let finished = beside(path, &format!("{FINISHED}{}", stamp(path)));
+    std::fs::rename(&new, finished).map_err(sqlx::Error::Io)?;
+    synchronise_folder(path);
+    let aside = take_finished(path).map_err(sqlx::Error::Io)?.unwrap_or_default();
     let lost: u64 = salvaged.gaps.iter().map(|gap| gap.count).sum();
     warn!(path = %path.display(), aside = %aside.display(), saved = salvaged.saved, lost,
         "the damaged store is put aside, what it had is copied");
@@ -396,6 +415,21 @@ impl Found {
             (Some(_), [Integer(_), Integer(_), Integer(1..), Null | Text(_), Text(_)]) => {
                 self.untold.push(row);
             }
+            (
+                Some(first @ 1..SEQ_MAX),
+                [
+                    Null,
+                    Null | Integer(0..SEQ_MAX),
+                    Null | Text(_),
+                    Integer(_),
+                    Integer(0..),
+                    Null | Integer(_),
+                    Integer(0..=1),
+                    Integer(0..SEQ_MAX),
+                ],
+            ) => {
+                self.undated.insert(first, row);
+            }
             (None, [Text(name), Text(_), position, ..]) if row.cells.len() == 7 => {
                 let counts = row.cells[2..].iter().all(|c| matches!(c, Integer(0..SEQ_MAX)));
                 let newer = |known: &Row| match (&known.cells[2], position) {
@@ -457,6 +491,11 @@ impl Found {
             let sql = "INSERT INTO untold VALUES (?, ?, ?, ?, ?)";
             bind(sqlx::query(sql), &row.cells, 5).execute(&mut *db).await?;
         }
+        for (first, row) in &self.undated {
+            let sql = "INSERT OR IGNORE INTO undated (first_seq, last_seq, boot_id, ahead, since,
+                correction, given_up, through) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+            bind(sqlx::query(sql).bind(first), &row.cells[1..], 7).execute(&mut *db).await?;
+        }
         for (reason, count) in &self.losses {
             let sql = "INSERT OR IGNORE INTO loss (reason, count) VALUES (?, ?)";
             sqlx::query(sql).bind(reason.clone()).bind(count).execute(&mut *db).await?;
@@ -472,7 +511,17 @@ impl Found {
             sqlx::query("DELETE FROM log WHERE seq <= ?").bind(purged).execute(&mut *db).await?;
         }
         self.complete_figures(db).await?;
-        self.count(db).await
+        let gaps = self.count(db).await?;
+        // In the file itself: whoever opens it may not be who made it.
+        for gap in &gaps {
+            let sql = "INSERT INTO loss (reason, count) VALUES (?, ?)
+                ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count";
+            let query = sqlx::query(sql).bind(gap.reason.to_string()).bind(integer(gap.count));
+            query.execute(&mut *db).await?;
+            commit::insert_untold(db, gap).await?;
+        }
+        commit::mark(db, true).await?;
+        Ok(gaps)
     }
 
     async fn save_channels(&mut self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -609,7 +658,7 @@ fn tell(mut lost: u64, holes: Vec<Hole>, nothing: bool) -> Vec<Gap> {
         let to = hole.to.map_or(now, Timestamp::from_micros);
         let from = hole.from.map_or(to, Timestamp::from_micros);
         let (from, to) = (from.min(to), to.max(from));
-        Gap { from, to, count, channel: None, reason: DAMAGED.into() }
+        Gap { from, to, count, channel: None, reason: STORE_DAMAGED.into() }
     };
     if nothing {
         let unknown = Hole { width: 0, from: None, to: None };

@@ -17,6 +17,7 @@ use crate::losses::Losses;
 use crate::ring::Ring;
 use crate::status::{ForwarderLedger, Loss, Status};
 use crate::steps::Steps;
+use crate::undated::Held;
 
 /// When the file was replaced, if it was.
 pub(crate) type Renewed = Arc<Mutex<Option<std::time::Instant>>>;
@@ -32,6 +33,10 @@ pub(crate) struct Shared {
     /// Grows only; ids are those of the table `channel`.
     pub(crate) channels: RwLock<HashMap<i64, Channel>>,
     pub(crate) committed: watch::Receiver<Seq>,
+    /// What of it forwarders may have: all, but for what is held back.
+    pub(crate) ready: watch::Receiver<Seq>,
+    /// Which start of the machine this is, where Linux tells.
+    pub(crate) boot_id: Option<String>,
     /// Cursors' own connection, so that a long chart can't hold up a forwarder.
     pub(crate) backlog: SqlitePool,
     /// When the file was replaced: older connections of these two are of the
@@ -67,6 +72,8 @@ pub(crate) struct State {
     /// What never was stored, what retention removed that was owed, what
     /// brokers refuse for good, and what damage took.
     pub(crate) losses: Losses,
+    /// Readings that wait for the clock.
+    pub(crate) held: Held,
     /// Somebody has read what no version writes: the writer is to mend it.
     pub(crate) damaged: bool,
     pub(crate) oldest: Option<i64>,
@@ -152,7 +159,7 @@ pub(crate) struct Forwarder {
 impl Shared {
     pub(crate) fn new(
         parts: Parts,
-        committed: watch::Receiver<Seq>,
+        [committed, ready]: [watch::Receiver<Seq>; 2],
         [backlog, history]: [SqlitePool; 2],
         renewed: Renewed,
     ) -> Shared {
@@ -170,6 +177,7 @@ impl Shared {
             latest: HashMap::new(),
             by_channel: parts.by_channel,
             losses: parts.losses,
+            held: parts.held,
             damaged: false,
             oldest: parts.oldest,
             newest: parts.newest.map(reading::Timestamp::from_micros),
@@ -191,6 +199,8 @@ impl Shared {
             epochs: parts.epochs,
             channels: RwLock::new(parts.channels),
             committed,
+            ready,
+            boot_id: parts.boot_id,
             backlog,
             renewed,
             history,
@@ -244,6 +254,7 @@ impl Shared {
             oldest: state.oldest.map(|at| reading::Timestamp::from_micros(at).to_string()),
             committed: self.committed.borrow().0,
             durable: state.durable,
+            held: state.held.readings(),
             queued: state.queued_readings,
             // Counted where readings come in, so that it would show if one
             // were neither stored nor dropped.
@@ -276,6 +287,8 @@ pub(crate) struct Parts {
     pub(crate) oldest: Option<i64>,
     pub(crate) newest: Option<i64>,
     pub(crate) losses: Losses,
+    pub(crate) held: Held,
+    pub(crate) boot_id: Option<String>,
     pub(crate) by_channel: HashMap<Channel, OfChannel>,
 }
 

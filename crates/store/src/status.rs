@@ -22,6 +22,9 @@ pub struct Status {
     /// The highest number that a power cut doesn't lose.
     #[serde(default)]
     pub durable: u64,
+    /// Readings stored and kept from forwarders until the clock is set.
+    #[serde(default)]
+    pub held: u64,
     /// Readings accepted and not yet committed; not yet in `read`.
     pub queued: u64,
     /// Since the store was made: readings whose fate is known, stored or dropped.

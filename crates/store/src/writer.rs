@@ -50,6 +50,8 @@ pub struct Writer {
     committed: Option<watch::Sender<Seq>>,
     pub(crate) channels: HashMap<Channel, Known>,
     pub(crate) next_id: i64,
+    /// The same of what forwarders may have.
+    pub(crate) ready: Option<watch::Sender<Seq>>,
     /// Channels that the file doesn't have yet.
     pub(crate) unsaved: Vec<(i64, Channel, Kind)>,
     /// Taken from the queue, not yet committed.
@@ -62,6 +64,10 @@ pub struct Writer {
     pub(crate) rollups: Rollups,
     roll_at: Option<Instant>,
     /// The positions that the file has.
+    /// What is in `rollups` came after this number. As a rule the file has the
+    /// figures of all before; those of what waited for the clock are made of the
+    /// log.
+    pub(crate) gathered: u64,
     pub(crate) positions: Vec<Seq>,
     dropped: u64,
     since_ledger: u64,
@@ -69,7 +75,10 @@ pub struct Writer {
     pub(crate) losses_saved: u64,
     pub(crate) config: Config,
     pub(crate) retention: Retention,
-    /// The last thing done was a removal: a commit that is due comes next.
+    /// The version of what waits for the clock that the file has.
+    held_saved: u64,
+    /// The last thing done was a removal or a correction: a commit that is due
+    /// comes next.
     purged: bool,
     failures: u32,
     written_before: u64,
@@ -87,6 +96,7 @@ enum Plan {
     Purge,
     Mend,
     Change,
+    Date,
     End,
 }
 
@@ -95,7 +105,7 @@ impl Writer {
         shared: Arc<Shared>,
         db: SqliteConnection,
         lock: File,
-        committed: watch::Sender<Seq>,
+        [committed, ready]: [watch::Sender<Seq>; 2],
         config: &Config,
     ) -> Writer {
         let state = shared.state();
@@ -108,12 +118,14 @@ impl Writer {
         let known = shared.channels.read().unwrap_or_else(PoisonError::into_inner);
         let next_id = known.keys().max().map_or(1, |id| id + 1);
         drop(known);
+        let gathered = shared.committed.borrow().0;
         let writer = Writer {
             db,
             lock,
             committed: Some(committed),
             channels: HashMap::new(),
             next_id,
+            ready: Some(ready),
             unsaved: Vec::new(),
             batch: Vec::new(),
             batch_at: None,
@@ -123,11 +135,13 @@ impl Writer {
             rollups: Rollups::default(),
             roll_at: None,
             positions,
+            gathered,
             dropped,
             since_ledger: 0,
             losses_saved,
             config: config.clone(),
             retention: Retention::new(config, newest),
+            held_saved: 0,
             purged: false,
             failures: 0,
             written_before: written(),
@@ -156,6 +170,7 @@ impl Writer {
                 Plan::Purge => shared.steps.at_file(self.purge()).await,
                 Plan::Mend => shared.steps.at_file(self.mend()).await,
                 Plan::Change => shared.steps.at_file(self.change()).await,
+                Plan::Date => shared.steps.at_file(self.date()).await,
                 Plan::End => break,
             };
             match outcome {
@@ -181,7 +196,7 @@ impl Writer {
         let gone = closing && state.cursors == 0;
         if closing && !queued {
             // Whoever waits for more may go.
-            self.committed = None;
+            (self.committed, self.ready) = (None, None);
         }
         if gone && self.failures > LAST_TRIES {
             return Plan::End;
@@ -194,6 +209,7 @@ impl Writer {
             let clean = clean && state.losses.version == self.losses_saved;
             return if clean { Plan::End } else { Plan::Commit { durable: true, last: true } };
         }
+            let clean = clean && state.held.version == self.held_saved;
         let due = first.map(|at| {
             let full = closing || state.queued >= COMMIT_RECORDS;
             if full { now } else { (at + GATHER).max(self.committed_at + PACE).min(at + PACE) }
@@ -207,6 +223,11 @@ impl Writer {
         }
         self.purged = false;
         if due {
+        // What is left at the end is done after the next start.
+        if !closing && self.dates(&state) && !(due && self.purged) {
+            self.purged = true;
+            return Plan::Date;
+        }
             let soon = |at: Option<Instant>| at.is_some_and(|at| at <= now + AHEAD);
             return Plan::Commit { durable: closing || soon(durable) || soon(moved), last: false };
         }

@@ -14,6 +14,7 @@ use crate::losses::Losses;
 use crate::rollup::MINUTE;
 use crate::row::{LogRow, integer};
 use crate::state::{Forwarder, Ledger, OfChannel, State};
+use crate::undated::{self, Undated};
 
 /// An acknowledged position is written with the next commit when it has moved
 /// by so much; less waits for a durable one.
@@ -31,6 +32,8 @@ struct Extras {
     forwarders: Vec<(usize, Forwarder)>,
     /// Losses as they are once the batch is committed, when the file has others.
     losses: Option<Losses>,
+    /// What waits for the clock, when the file has something else, and its version.
+    held: Option<(u64, Vec<Undated>)>,
     channels: Vec<(i64, Channel, OfChannel)>,
 }
 
@@ -128,7 +131,9 @@ impl Writer {
         }
         let losses = self.losses(&state, write_ledger);
         let channels = if write_ledger { self.channel_ledgers(&state) } else { Vec::new() };
-        Extras { ledger, write_ledger, roll, forwarders, losses, channels }
+        let held = (state.held.version != self.held_saved)
+            .then(|| (state.held.version, state.held.rows()));
+        Extras { ledger, write_ledger, roll, forwarders, losses, held, channels }
     }
 
     fn losses(&self, state: &State, due: bool) -> Option<Losses> {
@@ -235,6 +240,9 @@ impl Writer {
         if let Some(losses) = &extras.losses {
             commit::save_losses(db, losses).await?;
         }
+        if let Some((_, rows)) = &extras.held {
+            undated::save(db, rows).await?;
+        }
         for (_, forwarder) in &extras.forwarders {
             commit::save_forwarder(db, forwarder, Seq(extras.ledger.counted)).await?;
         }
@@ -261,14 +269,21 @@ impl Writer {
         if let Some(losses) = &extras.losses {
             self.losses_saved = losses.version;
         }
+        if let Some((version, _)) = extras.held {
+            self.held_saved = version;
+        }
         self.unsaved.clear();
         self.committed_at = now;
         let batch_at = self.batch_at.take();
         self.undurable_at = if durable { None } else { self.undurable_at.or(batch_at) };
-        for record in &self.batch {
-            if let Some(reading) = record.reading() {
-                self.rollups.add(self.id(&reading.channel), record);
+        if self.gathers() {
+            for record in &self.batch {
+                if let Some(reading) = record.reading() {
+                    self.rollups.add(self.id(&reading.channel), record);
+                }
             }
+        } else {
+            self.gathered = extras.ledger.counted;
         }
         if !self.rollups.is_empty() && self.roll_at.is_none() {
             let past = Timestamp::now().as_micros().rem_euclid(MINUTE);
@@ -279,6 +294,13 @@ impl Writer {
         if durable {
             self.measure();
         }
+    }
+
+    /// Whether figures are gathered in memory: not while there are readings in
+    /// the log, before these, that are to get theirs.
+    pub(crate) fn gathers(&self) -> bool {
+        let state = self.shared.state();
+        state.held.is_empty() && state.ledger.rolled >= self.gathered
     }
 
     fn publish(&mut self, extras: &Extras, durable: bool) {
@@ -322,14 +344,19 @@ impl Writer {
             let first = batch.iter().find_map(Record::reading);
             state.oldest = first.map(|reading| reading.at.as_micros());
         }
+        state.held.committed(&batch);
         let last = batch.last().map(|record| record.seq);
         if last.is_some() {
             state.ring.push(batch);
         }
+        let limit = last.map(|last| state.held.limit(last));
         drop(state);
         self.shared.room.notify_one();
         if let (Some(last), Some(committed)) = (last, &self.committed) {
             committed.send_replace(last);
+        }
+        if let Some(limit) = limit {
+            self.release(limit);
         }
     }
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod change;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod full;
