@@ -100,6 +100,27 @@ pub(crate) struct Declared<C> {
     pub own: C,
 }
 
+impl<C> Declared<C> {
+    /// A channel that the file doesn't declare.
+    pub(crate) fn new(name: impl Into<String>, own: C) -> Declared<C> {
+        let common = ChannelSettings::default();
+        Declared { name: name.into(), kind: Kind::Number, common, own }
+    }
+
+    /// The type of values that have it by their nature.
+    ///
+    /// # Errors
+    /// When the file says another.
+    pub(crate) fn always(&self, kind: Kind) -> Result<Kind, String> {
+        match self.common.kind.map(Kind::from) {
+            Some(given) if given != kind => {
+                Err(format!("it is a \"{}\": leave `type` out", kind.as_str()))
+            }
+            _ => Ok(kind),
+        }
+    }
+}
+
 impl DriverKind {
     /// The entry for `K`.
     pub(crate) const fn of<K: Kinded>() -> DriverKind {

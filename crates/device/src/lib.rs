@@ -17,6 +17,7 @@ mod edges;
 mod failure;
 mod filters;
 mod health;
+mod i2c;
 mod kind;
 mod line;
 mod modbus;
@@ -26,6 +27,7 @@ pub mod scan;
 pub mod settings;
 mod sysfs;
 mod usb;
+mod worker;
 
 use async_trait::async_trait;
 use reading::{Channel, Datum, Timestamp, Value};

@@ -2,40 +2,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use reading::{Datum, Fault, Value};
-use tokio::sync::Mutex;
 
 use crate::scan::{attribute, entries};
-use crate::{Batch, Device, Failure};
+use crate::worker::Worker;
+use crate::{Batch, Device, Driver, Failure};
 
 /// Sensors on a long or noisy wire (DHT11) fail now and then; asking again at
 /// once is what their makers advise.
 const TRIES: usize = 3;
 
-/// Runs what may block, one thing at a time: a sensor that never answers holds
-/// one thread, however often its device is opened again.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Worker(Arc<Mutex<()>>);
-
-impl Worker {
-    /// Runs `work` on a thread of its own. A panic in it goes on here.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        let turn = self.0.clone().lock_owned().await;
-        let work = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work()
-        });
-        match work.await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
+/// Where /sys is, unless `root` says otherwise.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from("/")
 }
 
 /// The text of a file, without the end of its line.
@@ -128,7 +109,7 @@ pub(crate) enum Item {
 }
 
 impl Item {
-    fn value(&self) -> Result<Datum, Fault> {
+    pub(crate) fn value(&self) -> Result<Datum, Fault> {
         let optional = |path: &Option<PathBuf>, missing: f64| match path {
             Some(path) => number(path),
             None => Ok(missing),
@@ -152,6 +133,47 @@ impl Item {
             }
         }
         value
+    }
+}
+
+/// A chip's settings, checked: which one, and what to read of it.
+pub(crate) struct Chips {
+    pub place: &'static Place,
+    /// Where /sys is.
+    pub root: PathBuf,
+    /// As [`Place::find`] takes it.
+    pub wanted: Option<String>,
+    /// What each channel reads, as the kernel calls it.
+    pub sources: Vec<String>,
+    /// The files of a source, unless the chip hasn't got it.
+    pub item: fn(&Path, &str) -> Option<Item>,
+    /// The sources that a chip has.
+    pub has: fn(&Path) -> Vec<String>,
+    pub worker: Worker,
+}
+
+impl Chips {
+    /// Where the chip is.
+    ///
+    /// # Errors
+    /// When it isn't there, or has nothing of what is wanted.
+    pub(crate) fn find(&self) -> Result<(PathBuf, Vec<Option<Item>>), Failure> {
+        let path = self.place.find(&self.root, self.wanted.as_deref())?;
+        let items: Vec<_> = self.sources.iter().map(|source| (self.item)(&path, source)).collect();
+        if items.iter().all(Option::is_none) {
+            let (wanted, has) = (self.sources.join(", "), (self.has)(&path).join(", "));
+            let detail = format!("{} has no {wanted}; it has {has}", path.display());
+            return Err(Failure::new(Fault::Absent, detail));
+        }
+        Ok((path, items))
+    }
+}
+
+#[async_trait]
+impl Driver for Chips {
+    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        let (path, items) = self.find()?;
+        Ok(Box::new(Chip { path, items, worker: self.worker.clone() }))
     }
 }
 
@@ -238,19 +260,5 @@ mod tests {
         }
         let nothing = IIO.find(&root.path().join("sys"), None).unwrap_err();
         assert!(nothing.detail.contains("dtoverlay"), "{nothing}");
-    }
-
-    #[tokio::test]
-    async fn one_thing_at_a_time_blocks() {
-        let worker = Worker::default();
-        let (go, gate) = std::sync::mpsc::sync_channel::<()>(0);
-        let hanging = worker.run(move || gate.recv().is_ok());
-        let mut hanging = std::pin::pin!(hanging);
-        assert!(futures_util::poll!(&mut hanging).is_pending());
-        let mut second = std::pin::pin!(worker.run(|| 7));
-        assert!(futures_util::poll!(&mut second).is_pending(), "it waits for its turn");
-        go.send(()).unwrap();
-        assert!(hanging.await);
-        assert_eq!(second.await, 7);
     }
 }

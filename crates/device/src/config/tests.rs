@@ -116,7 +116,7 @@ fn the_driver_must_be_one() {
     check(
         "[device.x]\nport = 1",
         &expect![[r#"
-            1:1 device.x.driver: missing key `driver`: one of "gpio", "hwmon", "iio", "modbus", "serial", "sim", "system", "w1"
+            1:1 device.x.driver: missing key `driver`: one of "gpio", "hwmon", "i2c", "iio", "modbus", "serial", "sim", "system", "w1"
         "#]],
     );
     check(

@@ -5,17 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use reading::Kind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::ChannelSettings;
+use crate::Driver;
 use crate::kind::{Declared, Kinded, Pace};
 use crate::scan::{attribute, entries};
 use crate::settings::Report;
-use crate::sysfs::{Chip, Item, Place, Worker};
-use crate::{Device, Driver, Failure};
+use crate::sysfs::{self, Chips, Item, Place};
+use crate::worker::Worker;
 
 /// The driver.
 pub(crate) struct Hwmon;
@@ -28,12 +27,8 @@ pub(crate) struct Settings {
     /// ("1-0040") or its entry ("hwmon0"); by default the only one.
     chip: Option<String>,
     /// Where /sys is.
-    #[serde(default = "root")]
+    #[serde(default = "sysfs::root")]
     root: PathBuf,
-}
-
-fn root() -> PathBuf {
-    PathBuf::from("/")
 }
 
 /// A channel's own keys.
@@ -125,23 +120,16 @@ power1  = {}
         if sources.is_empty() {
             sources.push(("temp1".to_owned(), None));
         }
-        let declared = sources.into_iter().map(|(source, label)| Declared {
-            name: source.clone(),
-            kind: Kind::Number,
-            common: ChannelSettings { label, ..ChannelSettings::default() },
-            own: Quantity { source: Some(source) },
+        let declared = sources.into_iter().map(|(source, label)| {
+            let mut channel = Declared::new(source.clone(), Quantity { source: Some(source) });
+            channel.common.label = label;
+            channel
         });
         declared.collect()
     }
 
     fn kind(channel: &Declared<Quantity>) -> Result<Kind, String> {
-        let kind = if is_alarm(source(channel)) { Kind::Boolean } else { Kind::Number };
-        match channel.common.kind.map(Kind::from) {
-            Some(given) if given != kind => {
-                Err(format!("it is a \"{}\": leave `type` out", kind.as_str()))
-            }
-            _ => Ok(kind),
-        }
+        channel.always(if is_alarm(source(channel)) { Kind::Boolean } else { Kind::Number })
     }
 
     fn unit(channel: &Declared<Quantity>) -> Option<&'static str> {
@@ -161,29 +149,15 @@ power1  = {}
                 report.at(&["channel", &channel.name, "source"], message);
             }
         }
-        let sources = channels.iter().map(|channel| source(channel).to_owned()).collect();
-        Some(Box::new(Checked { settings, sources, worker: Worker::default() }))
-    }
-}
-
-struct Checked {
-    settings: Settings,
-    sources: Vec<String>,
-    worker: Worker,
-}
-
-#[async_trait]
-impl Driver for Checked {
-    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
-        let path = PLACE.find(&self.settings.root, self.settings.chip.as_deref())?;
-        let items: Vec<_> = self.sources.iter().map(|source| item(&path, source)).collect();
-        if items.iter().all(Option::is_none) {
-            let there: Vec<String> = sources(&path).into_iter().map(|(source, _)| source).collect();
-            let (wanted, there) = (self.sources.join(", "), there.join(", "));
-            let detail = format!("{} has no {wanted}; it has {there}", path.display());
-            return Err(Failure::new(reading::Fault::Absent, detail));
-        }
-        Ok(Box::new(Chip { path, items, worker: self.worker.clone() }))
+        Some(Box::new(Chips {
+            place: &PLACE,
+            root: settings.root,
+            wanted: settings.chip,
+            sources: channels.iter().map(|channel| source(channel).to_owned()).collect(),
+            item,
+            has: |path| sources(path).into_iter().map(|(source, _)| source).collect(),
+            worker: Worker::default(),
+        }))
     }
 }
 

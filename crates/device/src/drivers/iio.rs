@@ -7,17 +7,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use reading::Kind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::ChannelSettings;
+use crate::Driver;
 use crate::kind::{Declared, Kinded, Pace};
 use crate::scan::entries;
 use crate::settings::Report;
-use crate::sysfs::{Chip, Item, Place, Worker};
-use crate::{Device, Driver, Failure};
+use crate::sysfs::{self, Chips, Item, Place};
+use crate::worker::Worker;
 
 /// The driver.
 pub(crate) struct Iio;
@@ -30,12 +29,8 @@ pub(crate) struct Settings {
     /// ("1-0076") or its entry ("iio:device0"); by default the only one.
     device: Option<String>,
     /// Where /sys is.
-    #[serde(default = "root")]
+    #[serde(default = "sysfs::root")]
     root: PathBuf,
-}
-
-fn root() -> PathBuf {
-    PathBuf::from("/")
 }
 
 /// A channel's own keys.
@@ -189,20 +184,14 @@ pressure    = {}
         if sources.is_empty() {
             sources.push("temp".to_owned());
         }
-        let declared = sources.into_iter().map(|source| Declared {
-            name: name(&source),
-            kind: Kind::Number,
-            common: ChannelSettings::default(),
-            own: Quantity { source: Some(source) },
-        });
+        let declared = sources
+            .into_iter()
+            .map(|source| Declared::new(name(&source), Quantity { source: Some(source) }));
         declared.collect()
     }
 
     fn kind(channel: &Declared<Quantity>) -> Result<Kind, String> {
-        match channel.common.kind.map(Kind::from) {
-            None | Some(Kind::Number) => Ok(Kind::Number),
-            Some(_) => Err("it is a \"number\": leave `type` out".to_owned()),
-        }
+        channel.always(Kind::Number)
     }
 
     fn unit(channel: &Declared<Quantity>) -> Option<&'static str> {
@@ -222,28 +211,15 @@ pressure    = {}
                 report.at(&["channel", &channel.name, "source"], message);
             }
         }
-        let sources = channels.iter().map(source).collect();
-        Some(Box::new(Checked { settings, sources, worker: Worker::default() }))
-    }
-}
-
-struct Checked {
-    settings: Settings,
-    sources: Vec<String>,
-    worker: Worker,
-}
-
-#[async_trait]
-impl Driver for Checked {
-    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
-        let path = PLACE.find(&self.settings.root, self.settings.device.as_deref())?;
-        let items: Vec<_> = self.sources.iter().map(|source| item(&path, source)).collect();
-        if items.iter().all(Option::is_none) {
-            let (wanted, there) = (self.sources.join(", "), sources(&path).join(", "));
-            let detail = format!("{} has no {wanted}; it has {there}", path.display());
-            return Err(Failure::new(reading::Fault::Absent, detail));
-        }
-        Ok(Box::new(Chip { path, items, worker: self.worker.clone() }))
+        Some(Box::new(Chips {
+            place: &PLACE,
+            root: settings.root,
+            wanted: settings.device,
+            sources: channels.iter().map(source).collect(),
+            item,
+            has: sources,
+            worker: Worker::default(),
+        }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod gpio;
 mod hwmon;
+mod i2c;
 mod iio;
 mod modbus;
 mod serial;
@@ -17,6 +18,7 @@ pub(crate) use serial::refused;
 pub const DRIVERS: &[DriverKind] = &[
     DriverKind::of::<gpio::Gpio>(),
     DriverKind::of::<hwmon::Hwmon>(),
+    DriverKind::of::<i2c::I2c>(),
     DriverKind::of::<iio::Iio>(),
     DriverKind::of::<modbus::Modbus>(),
     DriverKind::of::<serial::Serial>(),

@@ -9,7 +9,6 @@ use reading::{Datum, Fault, Kind, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::ChannelSettings;
 use crate::kind::{Declared, Kinded, Pace};
 use crate::settings::Report;
 use crate::{Batch, Device, Driver, Failure};
@@ -25,16 +24,12 @@ pub(crate) struct Settings {
     #[serde(default = "disk")]
     disk: PathBuf,
     /// Where /sys and /proc are.
-    #[serde(default = "root")]
+    #[serde(default = "crate::sysfs::root")]
     root: PathBuf,
 }
 
 fn disk() -> PathBuf {
     PathBuf::from("/var/lib/tidemill")
-}
-
-fn root() -> PathBuf {
-    PathBuf::from("/")
 }
 
 /// A channel's own keys.
@@ -133,26 +128,15 @@ weak_supply     = { source = "undervoltage" }   # of a Raspberry Pi; also thrott
         SOURCES
             .iter()
             .filter(|(_, source)| machine.has(*source))
-            .map(|(name, source)| Declared {
-                name: (*name).to_owned(),
-                kind: Kind::default(),
-                common: ChannelSettings::default(),
-                own: Quantity { source: Some(*source) },
-            })
+            .map(|(name, source)| Declared::new(*name, Quantity { source: Some(*source) }))
             .collect()
     }
 
     fn kind(channel: &Declared<Quantity>) -> Result<Kind, String> {
-        let kind = match source(channel) {
+        channel.always(match source(channel) {
             Some(Source::Undervoltage | Source::Throttled) => Kind::Boolean,
             _ => Kind::Number,
-        };
-        match channel.common.kind.map(Kind::from) {
-            Some(given) if given != kind => {
-                Err(format!("it is a \"{}\": leave `type` out", kind.as_str()))
-            }
-            _ => Ok(kind),
-        }
+        })
     }
 
     fn unit(channel: &Declared<Quantity>) -> Option<&'static str> {

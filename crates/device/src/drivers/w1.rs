@@ -15,11 +15,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time;
 
-use crate::config::ChannelSettings;
 use crate::kind::{Declared, Kinded, Pace};
 use crate::scan::entries;
 use crate::settings::Report;
-use crate::sysfs::{self, Worker};
+use crate::sysfs;
+use crate::worker::Worker;
 use crate::{Batch, Device, Driver, Failure};
 
 /// The driver.
@@ -30,12 +30,8 @@ pub(crate) struct OneWire;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Where /sys is.
-    #[serde(default = "root")]
+    #[serde(default = "sysfs::root")]
     root: PathBuf,
-}
-
-fn root() -> PathBuf {
-    PathBuf::from("/")
 }
 
 /// A channel's own keys.
@@ -145,20 +141,11 @@ return = { sensor = "28-0316a279b3ff" }
         if names.is_empty() {
             names.push("temperature".to_owned());
         }
-        let declared = names.into_iter().map(|name| Declared {
-            name,
-            kind: Kind::Number,
-            common: ChannelSettings::default(),
-            own: Thermometer { sensor: None },
-        });
-        declared.collect()
+        names.into_iter().map(|name| Declared::new(name, Thermometer { sensor: None })).collect()
     }
 
     fn kind(channel: &Declared<Thermometer>) -> Result<Kind, String> {
-        match channel.common.kind.map(Kind::from) {
-            None | Some(Kind::Number) => Ok(Kind::Number),
-            Some(_) => Err("it is a \"number\": leave `type` out".to_owned()),
-        }
+        channel.always(Kind::Number)
     }
 
     fn unit(_: &Declared<Thermometer>) -> Option<&'static str> {
