@@ -8,8 +8,8 @@ use crate::rollup::{MINUTE, minute};
 use crate::row::{self, number};
 use crate::{Error, Store};
 
-/// Gaps in one answer, at most: the newest.
-const GAPS_MAX: i64 = 10_000;
+/// Gaps of one channel in one answer, at most: the newest.
+const GAPS_MAX: usize = 10_000;
 
 /// Readings that are looked through for the last of each channel, which takes
 /// some 10 ms, and minutes for that of a channel that has none among them.
@@ -178,19 +178,40 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub async fn gaps(&self, query: &Query) -> Result<Vec<(Epoch, Seq, Gap)>, Error> {
-        self.shared.looked(self.gaps_of_file(query).await)
+        let Query { channel, from, to } = query;
+        self.shared.looked(self.gaps_of_file(Some(channel), (*from, *to), GAPS_MAX).await)
     }
 
-    async fn gaps_of_file(&self, query: &Query) -> Result<Vec<(Epoch, Seq, Gap)>, Error> {
-        let id = self.shared.channel_id(&query.channel);
+    /// Gaps of all channels that touch the span from the first time, inclusive,
+    /// to the last, exclusive; by number, the newest `max`.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn all_gaps(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        max: usize,
+    ) -> Result<Vec<(Epoch, Seq, Gap)>, Error> {
+        self.shared.looked(self.gaps_of_file(None, (from, to), max).await)
+    }
+
+    async fn gaps_of_file(
+        &self,
+        channel: Option<&Channel>,
+        (from, to): (Timestamp, Timestamp),
+        max: usize,
+    ) -> Result<Vec<(Epoch, Seq, Gap)>, Error> {
+        let id = channel.and_then(|channel| self.shared.channel_id(channel));
         let sql = "SELECT seq, from_time, to_time, count, channel, reason FROM gap
-            WHERE (channel IS NULL OR channel IS ?) AND to_time >= ? AND from_time < ?
+            WHERE (? OR channel IS NULL OR channel IS ?) AND to_time >= ? AND from_time < ?
             ORDER BY seq DESC LIMIT ?";
         let rows = sqlx::query(sql)
+            .bind(channel.is_none())
             .bind(id)
-            .bind(query.from.as_micros())
-            .bind(query.to.as_micros())
-            .bind(GAPS_MAX)
+            .bind(from.as_micros())
+            .bind(to.as_micros())
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
             .fetch_all(&self.shared.history)
             .await?;
         let mut found = Vec::with_capacity(rows.len());

@@ -170,20 +170,6 @@ impl Store {
         self.shared.committed.clone()
     }
 
-    /// The ledger by channel, in the order of their names; from memory.
-    pub fn by_channel(&self) -> Vec<ChannelLedger> {
-        let state = self.shared.state();
-        let ledger = |(channel, of): (&reading::Channel, &state::OfChannel)| ChannelLedger {
-            channel: channel.clone(),
-            stored: of.stored,
-            dropped: of.dropped,
-        };
-        let mut ledgers: Vec<_> = state.by_channel.iter().map(ledger).collect();
-        drop(state);
-        ledgers.sort_by(|a, b| a.channel.cmp(&b.channel));
-        ledgers
-    }
-
     /// For a simulation: from now on transactions pause where others may go on.
     #[cfg(debug_assertions)]
     #[doc(hidden)]

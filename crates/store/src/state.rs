@@ -15,7 +15,7 @@ use crate::Error;
 use crate::change::Change;
 use crate::losses::Losses;
 use crate::ring::Ring;
-use crate::status::{ForwarderLedger, Loss, Status};
+use crate::status::{ChannelLedger, ForwarderLedger, Loss, Status};
 use crate::steps::Steps;
 use crate::undated::Held;
 
@@ -136,6 +136,17 @@ impl State {
         let of = self.by_channel.entry(channel.clone()).or_default();
         of.changed = true;
         of
+    }
+
+    fn channel_ledgers(&self) -> Vec<ChannelLedger> {
+        let ledger = |(channel, of): (&Channel, &OfChannel)| ChannelLedger {
+            channel: channel.clone(),
+            stored: of.stored,
+            dropped: of.dropped,
+        };
+        let mut ledgers: Vec<_> = self.by_channel.iter().map(ledger).collect();
+        ledgers.sort_by(|a, b| a.channel.cmp(&b.channel));
+        ledgers
     }
 }
 
@@ -269,6 +280,7 @@ impl Shared {
                 .collect(),
             error: state.error.clone(),
             forwarders: state.forwarders.iter().map(Forwarder::ledger).collect(),
+            channels: state.channel_ledgers(),
         }
     }
 }

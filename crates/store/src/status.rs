@@ -44,6 +44,10 @@ pub struct Status {
     pub error: Option<String>,
     /// One per cursor.
     pub forwarders: Vec<ForwarderLedger>,
+    /// One per channel, in the order of their names. What was lost of several
+    /// together, or of nobody knows which, is in the figures above alone.
+    #[serde(skip)]
+    pub channels: Vec<ChannelLedger>,
 }
 
 /// One channel's part of the ledger: what was read of it is the sum.
