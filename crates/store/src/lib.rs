@@ -91,6 +91,7 @@ mod ring;
 mod rollup;
 mod row;
 mod salvage;
+mod sector;
 mod skip;
 mod state;
 mod status;

@@ -20,7 +20,7 @@ use crate::salvage;
 use crate::state::{Forwarder, Ledger, OfChannel, Parts, Renewed, Shared};
 use crate::undated::Held;
 use crate::{
-    Appender, Config, Cursor, Error, Store, Subscription, Writer, damage, quality, rollup,
+    Appender, Config, Cursor, Error, Store, Subscription, Writer, damage, quality, rollup, sector,
 };
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -221,7 +221,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 pub(crate) async fn connect(config: &Config, path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let wal_max = wal_max(config.max_size.as_u64());
     let checkpoint = (wal_max / u64::from(PAGE_SIZE)).max(1);
-    let options = options(path)
+    let mut options = options(path)
         .create_if_missing(true)
         .page_size(PAGE_SIZE)
         .journal_mode(SqliteJournalMode::Wal)
@@ -231,6 +231,9 @@ pub(crate) async fn connect(config: &Config, path: &Path) -> Result<SqliteConnec
         .pragma("cache_size", "-1024")
         .statement_cache_capacity(32)
         .thread_name(|_| "store-writer".to_owned());
+    if let Some(vfs) = sector::vfs() {
+        options = options.vfs(vfs);
+    }
     SqliteConnection::connect_with(&options).await
 }
 

@@ -101,6 +101,12 @@ impl Retention {
         self.next
     }
 
+    /// The age of readings is looked at the next time.
+    #[cfg(test)]
+    pub(crate) fn age_now(&mut self) {
+        self.next_age = Instant::now();
+    }
+
     pub(crate) fn due(&self, state: &State, now: Instant) -> bool {
         now >= self.next || state.ledger.stored >= self.counted + CHUNK as u64 / 2
     }

@@ -1,6 +1,8 @@
 mod batch;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wear;
 
 use std::collections::HashMap;
 use std::fs::File;
