@@ -261,6 +261,7 @@ pub(crate) fn parse<K: Kinded>(
 ) -> Option<Config> {
     let path = format!("device.{name}");
     let written = written(&table);
+    let table = K::completed(table);
     let (mut common, own) = split(table.clone(), DEVICE_KEYS);
     let channels = common.get_mut().remove("channel");
     let default = channels.as_ref().is_none_or(is_empty);
@@ -271,7 +272,8 @@ pub(crate) fn parse<K: Kinded>(
     // From here on nothing ends early: what is wrong is told, and the caller
     // uses nothing of it then.
     let mut report = Report::new(table, &path, errors);
-    let pace = common.as_ref().map(|common| pace::<K>(common, &mut report));
+    let set = own.as_ref().map(K::pace);
+    let pace = common.as_ref().map(|common| pace(kind, set, common, &mut report));
     if default {
         declared = own.as_ref().map(K::defaults).unwrap_or_default();
         if declared.is_empty() && own.is_some() {
@@ -330,7 +332,9 @@ fn split<'a>(
 }
 
 /// `poll` and `timeout`, as the driver and the file have them.
-fn pace<K: Kinded>(
+fn pace(
+    kind: &DriverKind,
+    set: Option<Pace>,
     common: &DeviceSettings,
     report: &mut Report<'_>,
 ) -> (Option<Duration>, Option<Duration>) {
@@ -339,13 +343,15 @@ fn pace<K: Kinded>(
             report.at(&[key], "expected 1ms or more");
         }
     }
-    match K::PACE {
-        Pace::Asked(default) => {
+    match set {
+        Some(Pace::Asked(default)) => {
             (Some(common.poll.unwrap_or(default)), Some(common.timeout.unwrap_or(TIMEOUT)))
         }
-        Pace::Speaks => {
+        // Its own keys are wrong, and one of them might set the pace.
+        None => (None, None),
+        Some(Pace::Speaks) => {
             if common.poll.is_some() {
-                let message = format!("a {} device speaks on its own: leave `poll` out", K::NAME);
+                let message = format!("a {} device speaks on its own: leave `poll` out", kind.name);
                 report.at(&["poll"], message);
             }
             (None, common.timeout)
@@ -440,7 +446,7 @@ fn channel<K: Kinded>(
         }
     }
     let writable = K::writable(declared);
-    let output = rules(declared, writable, report);
+    let output = rules(declared, writable, K::off(declared), report);
     // A name that isn't one has been reported.
     let channel = Channel::new(device, name).ok()?;
     let unit = common.unit.clone().or_else(|| K::unit(declared).map(str::to_owned));
@@ -462,7 +468,12 @@ fn channel<K: Kinded>(
 }
 
 /// The keys of an output, with their defaults; `None` when it is none.
-fn rules<C>(declared: &Declared<C>, writable: Writable, report: &mut Report<'_>) -> Option<Rules> {
+fn rules<C>(
+    declared: &Declared<C>,
+    writable: Writable,
+    off: Option<Datum>,
+    report: &mut Report<'_>,
+) -> Option<Rules> {
     let (name, common, kind) = (declared.name.as_str(), &declared.common, declared.kind);
     let mut wrong = |key: &[&str], message: String| {
         report.at(&[&["channel", name], key].concat(), message);
@@ -516,7 +527,6 @@ fn rules<C>(declared: &Declared<C>, writable: Writable, report: &mut Report<'_>)
         wrong(&["pulse"], "it is shorter than `min_on`, so it would be as long as that".into());
     }
     let value = |level: &Level| level.0.clone();
-    let off = (kind == Kind::Boolean).then_some(Datum::Boolean(false));
     let initial = common.initial.as_ref().map(value).or(off);
     match writable {
         Writable::No => None,

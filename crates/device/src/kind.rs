@@ -56,6 +56,16 @@ pub(crate) trait Kinded: 'static {
     /// Those of them that every channel has, but that mean more here.
     const MEANT_OTHERWISE: &'static [&'static str] = &[];
 
+    /// Its `[device.NAME]` table with what a key of it stands for.
+    fn completed(table: Spanned<DeTable<'_>>) -> Spanned<DeTable<'_>> {
+        table
+    }
+
+    /// Who sets the pace of a device with these settings.
+    fn pace(_settings: &Self::Settings) -> Pace {
+        Self::PACE
+    }
+
     /// The channels of a device whose table has none.
     fn defaults(_settings: &Self::Settings) -> Vec<Declared<Self::Channel>> {
         Vec::new()

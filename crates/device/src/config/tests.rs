@@ -52,7 +52,7 @@ door = { type = "bool", colour = "red", range = [1, "a"] }
             9:48 device.weather.channel.temperature.scale: expected a number, found the text "x"
             10:1 device.weather.channel.Humidity: "Humidity" is not a name: 1 to 64 of a-z, 0-9, '-' and '_', beginning with a letter or digit
             11:12 device.weather.channel.pressure: expected a table, such as { unit = "Cel" }
-            12:17 device.weather.channel.door.type: unknown value "bool"; did you mean "boolean"? there are `number`, `boolean`, `text`
+            12:17 device.weather.channel.door.type: unknown value "bool"; did you mean "boolean"? there are `number`, `boolean`, `text`, `u8`, `i8`, `u16`, `i16`, `u24`, `i24`, `u32`, `i32`, `u64`, `i64`, `f32`, `f64`, `bcd`
             12:25 device.weather.channel.door.colour: unknown key `colour`; did you mean `column`?
             12:53 device.weather.channel.door.range.1: expected a number, found the text "a"
         "#]],

@@ -9,12 +9,24 @@ use reading::{Fault, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_serial::{DataBits, ErrorKind, FlowControl, Parity, SerialPortBuilderExt, StopBits};
+use toml::Spanned;
+use toml::de::DeTable;
 
 use crate::kind::{Declared, Kinded, Pace};
-use crate::line::{Csv, Format, Json, KeyValue, Lines, Pattern, Place};
+use crate::serial::bytes::{Bytes, Endian};
+use crate::serial::checksum::Checksum;
+use crate::serial::format::{Encoding, FieldSettings, FormatKind, FormatSettings};
+use crate::serial::frame::FrameSettings;
+use crate::serial::preset::{self, PresetName};
+use crate::serial::{Language, Question, Reader};
 use crate::settings::Report;
 use crate::usb::UsbId;
 use crate::{Device, Driver, Failure};
+
+/// How often a device is asked that must be, unless `poll` says otherwise.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take: at 9600 baud a thousand bytes take a second.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The driver.
 pub(crate) struct Serial;
@@ -42,10 +54,13 @@ pub(crate) struct Settings {
     /// Flow control.
     #[serde(default)]
     flow: Flow,
+    /// A device that is known: its baud, frame, format and channels are the
+    /// defaults.
+    #[expect(dead_code, reason = "read before, to complete the table; here for the schema")]
+    preset: Option<PresetName>,
     /// How the bytes are cut into frames.
     #[serde(default)]
-    #[expect(dead_code, reason = "there is only one yet; the key is for those to come")]
-    frame: FrameKind,
+    frame: FrameSettings,
     /// What a frame is.
     #[serde(default)]
     format: FormatKind,
@@ -53,8 +68,21 @@ pub(crate) struct Settings {
     separator: Option<char>,
     /// Of regex: the expression that a line has to match somewhere.
     pattern: Option<String>,
-    /// Lines in which this expression is found are left out, unread.
+    /// Of texts: how they are written; "utf-8" by default.
+    encoding: Option<Encoding>,
+    /// Of binary: the order of the bytes of a number; "big" by default.
+    endian: Option<Endian>,
+    /// Of binary: how a frame is checked, as { kind = "sum8" }.
+    checksum: Option<Checksum>,
+    /// Frames in which this expression is found are left out, unread.
     ignore: Option<String>,
+    /// Of a device that must be asked: what to send each `poll`, as a text with
+    /// escapes or a list of bytes.
+    request: Option<Bytes>,
+    /// How long the answer to `request` may take; "1s" by default.
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    response_timeout: Option<Duration>,
 }
 
 fn baud() -> u32 {
@@ -95,47 +123,10 @@ enum Flow {
     Hardware,
 }
 
-/// How the bytes are cut into frames.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum FrameKind {
-    /// At CR, LF or both.
-    #[default]
-    Line,
-}
-
-/// What a frame is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum FormatKind {
-    /// {"t":21.5,"h":40}
-    #[default]
-    Json,
-    /// 21.5,40
-    Csv,
-    /// t=21.5,h=40
-    KeyValue,
-    /// Whatever `pattern` finds.
-    Regex,
-}
-
-/// A channel's own keys. Each defaults to the channel's own name.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Field {
-    /// Of json and keyvalue: the key; of json also a dotted path.
-    field: Option<String>,
-    /// Of csv: the column, by number from 1 or by its name in the header.
-    column: Option<Place>,
-    /// Of regex: the group, by number from 1 or by name.
-    group: Option<Place>,
-}
-
 struct Checked {
     at: At,
     settings: Settings,
-    format: Format,
-    ignore: Option<regex::Regex>,
+    language: Language,
 }
 
 /// Where the port is.
@@ -146,7 +137,7 @@ enum At {
 
 impl Kinded for Serial {
     const NAME: &'static str = "serial";
-    const SUMMARY: &'static str = "a device that prints lines on a serial port";
+    const SUMMARY: &'static str = "a device at a serial port: lines of text, or binary frames";
     const SAMPLE: &'static str = r#"[device.weather]
 driver = "serial"
 port = "/dev/serial/by-id/usb-Arduino_Uno-if00"   # a name that outlives replugging
@@ -156,11 +147,17 @@ baud = 115200
 # parity = "none"            # or "odd", "even"
 # stop_bits = 1
 # flow = "none"              # or "software", "hardware"
-# frame = "line"             # ended by CR, LF or both
-format = "json"              # or "csv", "keyvalue", "regex"
+# preset = "pms5003"         # a device that is known: baud, frame, format and channels are its
+# frame = "line"             # ended by CR, LF or both; the others are below
+format = "json"              # or "csv", "keyvalue", "regex", "binary"
 # separator = ","            # of csv
 # pattern = 'T=(?<t>[-0-9.]+)'   # of regex
+# encoding = "latin-1"       # of texts that aren't UTF-8
+# endian = "little"          # of binary; "big" by default
+# checksum = { kind = "crc16-modbus" }   # of binary, at the end of the frame and of all before it
 # ignore = '^#'              # lines to leave out
+# request = "READ\r\n"       # a device that must be asked, each `poll`; or [0xff, 0x01, 0x86]
+# response_timeout = "1s"    # how long its answer may take
 # timeout = "1min"           # silent for so long, it counts as lost and is opened again
 
 [device.weather.channel]
@@ -168,18 +165,44 @@ temperature = { field = "t", unit = "Cel", range = [-40, 85], filters = [{ media
 humidity    = { field = "h", unit = "%RH", stale = "5min" }
 wind        = { field = "wind.speed", unit = "m/s", scale = 0.44704 }
 door        = { type = "boolean" }
+
+# Binary frames. Places are in bytes, from 0; negative ones from the end on.
+# [device.air]
+# driver = "serial"
+# port = "/dev/serial0"
+# baud = 9600
+# frame = { fixed = { length = 32, start = [0x42, 0x4d], end = [] } }   # always of one length
+# frame = { length = { start = [0x42, 0x4d], at = 2, size = 2, endian = "big", add = 4, max = 256 } }
+# frame = { delimited = { start = "\u0002", end = "\u0003", escape = 0x10, xor = 0 } }
+# frame = { idle = "20ms" }  # silence ends a frame; 3.5 is the time of so many characters
+# frame = "slip"             # or "cobs"
+# format = "binary"
+# checksum = { kind = "sum16", at = -2, from = 0, to = -2, endian = "big" }
+# channel.pm25    = { at = 12, type = "u16", endian = "big", unit = "ug/m3" }   # also i8 to i64, f32, f64
+# channel.percent = { at = 14, type = "i16", mask = 0x0ff0, scale = 0.5 }   # some bits of it
+# channel.alarm   = { at = 28, bit = 3 }      # true or false
+# channel.energy  = { at = 20, type = "bcd", length = 4, unit = "kW.h" }   # or "text"
 "#;
     const PACE: Pace = Pace::Speaks;
     type Settings = Settings;
-    type Channel = Field;
+    type Channel = FieldSettings;
+    const MEANT_OTHERWISE: &'static [&'static str] = &["type"];
 
-    fn kind(channel: &Declared<Field>) -> Result<Kind, String> {
-        Ok(channel.common.kind.map(Kind::from).unwrap_or_default())
+    fn completed(table: Spanned<DeTable<'_>>) -> Spanned<DeTable<'_>> {
+        preset::completed(table)
+    }
+
+    fn pace(settings: &Settings) -> Pace {
+        if settings.request.is_some() { Pace::Asked(ASKED_EVERY) } else { Self::PACE }
+    }
+
+    fn kind(channel: &Declared<FieldSettings>) -> Result<Kind, String> {
+        Ok(channel.own.kind())
     }
 
     fn build(
         settings: Settings,
-        channels: Vec<Declared<Field>>,
+        channels: Vec<Declared<FieldSettings>>,
         _: Option<Duration>,
         report: &mut Report<'_>,
     ) -> Option<Box<dyn Driver>> {
@@ -198,18 +221,6 @@ door        = { type = "boolean" }
         if settings.baud == 0 {
             wrong(&["baud"], "expected bits a second, such as 9600 or 115200");
         }
-        if settings.separator.is_some_and(|separator| !separator.is_ascii() || separator == '"') {
-            wrong(&["separator"], "expected one ASCII character, such as \",\", \";\" or \"\\t\"");
-        }
-        let given = [
-            ("separator", settings.separator.is_some(), FormatKind::Csv, "csv"),
-            ("pattern", settings.pattern.is_some(), FormatKind::Regex, "regex"),
-        ];
-        for (key, given, of, name) in given {
-            if given && settings.format != of {
-                wrong(&[key], &format!("only format = \"{name}\" has it"));
-            }
-        }
         let ignore = match settings.ignore.as_deref().map(regex::Regex::new).transpose() {
             Ok(ignore) => ignore,
             Err(error) => {
@@ -217,8 +228,51 @@ door        = { type = "boolean" }
                 None
             }
         };
-        let format = format(&settings, &channels, report);
-        sound.then_some(Box::new(Checked { at: at?, settings, format: format?, ignore }))
+        if settings.request.as_ref().is_some_and(|request| request.0.is_empty()) {
+            wrong(
+                &["request"],
+                "expected what to send, such as \"READ\\r\\n\"; leave it out for a device that speaks on its own",
+            );
+        }
+        match settings.response_timeout {
+            Some(_) if settings.request.is_none() => {
+                wrong(&["response_timeout"], "only a device that is asked has it: `request`");
+            }
+            Some(patience) if patience < Duration::from_millis(1) => {
+                wrong(&["response_timeout"], "expected 1ms or more");
+            }
+            _ => {}
+        }
+        let framer = settings.frame.clone().framer(settings.character(), report);
+        let format = FormatSettings {
+            format: settings.format,
+            separator: settings.separator,
+            pattern: settings.pattern.as_deref(),
+            encoding: settings.encoding,
+            endian: settings.endian,
+            checksum: settings.checksum.as_ref(),
+        };
+        let format = format.format(&channels, report);
+        let patience = settings.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        let question = |request: Bytes| Question { request: request.0, patience };
+        let language = Language {
+            framer: framer?,
+            format: format?,
+            encoding: settings.encoding.unwrap_or_default(),
+            ignore,
+            question: settings.request.clone().map(question),
+            channels: channels.len(),
+        };
+        sound.then_some(Box::new(Checked { at: at?, settings, language }))
+    }
+}
+
+impl Settings {
+    /// How long one character takes.
+    fn character(&self) -> Duration {
+        let parity = u32::from(!matches!(self.parity, ParityBit::None));
+        let bits = 1 + u32::from(self.data_bits) + parity + u32::from(self.stop_bits);
+        Duration::from_secs(bits.into()) / self.baud.max(1)
     }
 }
 
@@ -244,71 +298,6 @@ fn at(settings: &Settings, report: &mut Report<'_>) -> Option<At> {
             None
         }
     }
-}
-
-/// The parser of the lines, when every channel says what it needs.
-fn format(
-    settings: &Settings,
-    channels: &[Declared<Field>],
-    report: &mut Report<'_>,
-) -> Option<Format> {
-    let key = match settings.format {
-        FormatKind::Json | FormatKind::KeyValue => "field",
-        FormatKind::Csv => "column",
-        FormatKind::Regex => "group",
-    };
-    let mut sound = true;
-    for channel in channels {
-        let own = &channel.own;
-        for (other, given) in [
-            ("field", own.field.is_some()),
-            ("column", own.column.is_some()),
-            ("group", own.group.is_some()),
-        ] {
-            if given && other != key {
-                let message = format!("with this format a channel says `{key}` instead");
-                report.at(&["channel", &channel.name, other], message);
-                sound = false;
-            }
-        }
-    }
-    if !sound {
-        return None;
-    }
-    let fields = || -> Vec<_> {
-        let field = |c: &Declared<Field>| c.own.field.clone().unwrap_or_else(|| c.name.clone());
-        channels.iter().map(|channel| (field(channel), channel.kind)).collect()
-    };
-    let places = |of: fn(&Field) -> &Option<Place>| -> Vec<_> {
-        let place =
-            |c: &Declared<Field>| of(&c.own).clone().unwrap_or_else(|| Place::Name(c.name.clone()));
-        channels.iter().map(|channel| (place(channel), channel.kind)).collect()
-    };
-    Some(match settings.format {
-        FormatKind::Json => Format::Json(Json::new(&fields())),
-        FormatKind::KeyValue => Format::KeyValue(KeyValue::new(&fields())),
-        FormatKind::Csv => {
-            let separator = settings.separator.and_then(|c| u8::try_from(c).ok()).unwrap_or(b',');
-            Format::Csv(Csv::new(separator, &places(|own| &own.column)))
-        }
-        FormatKind::Regex => {
-            let Some(pattern) = &settings.pattern else {
-                report.at(&["pattern"], "missing key `pattern`, such as 'T=(?<t>[-0-9.]+)'");
-                return None;
-            };
-            match Pattern::new(pattern, &places(|own| &own.group)) {
-                Ok(pattern) => Format::Regex(pattern),
-                Err((None, message)) => {
-                    report.at(&["pattern"], message);
-                    return None;
-                }
-                Err((Some(channel), message)) => {
-                    report.at(&["channel", &channels[channel].name, "group"], message);
-                    return None;
-                }
-            }
-        }
-    })
 }
 
 #[async_trait]
@@ -341,7 +330,7 @@ impl Driver for Checked {
             .exclusive(true)
             .open_native_async()
             .map_err(|error| refused(&path, &error))?;
-        Ok(Box::new(Lines::over(port, path, self.format.clone(), self.ignore.clone())))
+        Ok(Box::new(Reader::over(port, path, self.language.clone())))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Bias, Edge, Edges, Line as Wanted, Lines, Role};
 use crate::Failure;
-use crate::line::{Frame, Frames};
+use crate::serial::frame::{Framer, Frames, Line as LineFramer, Piece};
 
 struct Sim {
     lines: Vec<Line>,
@@ -71,7 +71,7 @@ pub(crate) fn open(commands: Option<&str>, wanted: &[Wanted]) -> Result<Box<dyn 
         }
     };
     let lines = wanted.iter().map(line).collect();
-    Ok(Box::new(Sim { lines, commands, frames: Frames::new() }))
+    Ok(Box::new(Sim { lines, commands, frames: Frames::new(Framer::Line(LineFramer::default())) }))
 }
 
 fn listen(path: &str) -> io::Result<pipe::Receiver> {
@@ -192,18 +192,17 @@ impl Lines for Sim {
                     let count = read.map_err(|error| Failure::io("commands", &error))?;
                     let (now, lines) = (Instant::now(), &mut self.lines);
                     self.frames.filled(count);
-                    self.frames.drain(|frame| {
-                        if let Frame::Line(text) = frame {
-                            Self::command(lines, text, now);
-                            // Without a debounce every level counts, however short:
-                            // the next line of the pipe may already be another.
-                            for (place, line) in lines.iter_mut().enumerate() {
-                                if line.debounce.is_zero() {
-                                    line.change(place, now, edges);
-                                }
+                    while let Some(piece) = self.frames.next() {
+                        let Piece::Frame(text) = piece else { continue };
+                        Self::command(lines, text, now);
+                        // Without a debounce every level counts, however short:
+                        // the next line of the pipe may already be another.
+                        for (place, line) in lines.iter_mut().enumerate() {
+                            if line.debounce.is_zero() {
+                                line.change(place, now, edges);
                             }
                         }
-                    });
+                    }
                 }
             }
         }

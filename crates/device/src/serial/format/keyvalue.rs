@@ -2,20 +2,19 @@
 
 use reading::Kind;
 
-use super::{NotUnderstood, Scalar, value};
+use super::{Fields, NotUnderstood, Scalar};
 use crate::Batch;
 
 /// Takes the wanted keys out of a line.
 #[derive(Clone)]
 pub(crate) struct KeyValue {
-    /// By channel.
-    keys: Vec<(String, Kind)>,
+    keys: Fields,
 }
 
 impl KeyValue {
     /// A key for each channel, in order.
     pub(crate) fn new(keys: &[(String, Kind)]) -> KeyValue {
-        KeyValue { keys: keys.to_vec() }
+        KeyValue { keys: Fields::new(keys) }
     }
 
     pub(super) fn parse(&self, line: &str, batch: &mut Batch) -> Result<(), NotUnderstood> {
@@ -36,11 +35,7 @@ impl KeyValue {
                 Some(quoted) => quoted.split_once('"').ok_or(NotUnderstood)?,
                 None => after.split_at(after.find(between).unwrap_or(after.len())),
             };
-            for (channel, (wanted, kind)) in self.keys.iter().enumerate() {
-                if wanted == key {
-                    batch.push(channel, value(*kind, Scalar::Text(text)));
-                }
-            }
+            self.keys.give(key, Scalar::Text(text), batch);
             pairs += 1;
             rest = after.trim_start_matches(between);
         }
