@@ -164,18 +164,41 @@ pub(crate) async fn save_losses(
     }
     db.execute("DELETE FROM untold").await?;
     for gap in losses.untold() {
-        let sql = "INSERT INTO untold (from_time, to_time, count, channel, reason)
-            VALUES (?, ?, ?, ?, ?)";
-        sqlx::query(sql)
-            .bind(gap.from.as_micros())
-            .bind(gap.to.as_micros())
-            .bind(integer(gap.count))
-            .bind(gap.channel.as_ref().map(Channel::to_string))
-            .bind(gap.reason.to_string())
-            .execute(&mut *db)
-            .await?;
+        insert_untold(db, gap).await?;
     }
     Ok(())
+}
+
+/// A loss that no committed record tells.
+pub(crate) async fn insert_untold(
+    db: &mut SqliteConnection,
+    gap: &Gap,
+) -> Result<(), sqlx::Error> {
+    let sql = "INSERT INTO untold (from_time, to_time, count, channel, reason)
+        VALUES (?, ?, ?, ?, ?)";
+    sqlx::query(sql)
+        .bind(gap.from.as_micros())
+        .bind(gap.to.as_micros())
+        .bind(integer(gap.count))
+        .bind(gap.channel.as_ref().map(Channel::to_string))
+        .bind(gap.reason.to_string())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Marks a file that was made of a damaged one: what its forwarders are still to
+/// get is counted anew when it is opened, or else by who made it.
+pub(crate) async fn mark(db: &mut SqliteConnection, salvaged: bool) -> Result<(), sqlx::Error> {
+    let sql = if salvaged { "PRAGMA user_version = 1" } else { "PRAGMA user_version = 0" };
+    db.execute(sql).await?;
+    Ok(())
+}
+
+/// Whether it has the mark.
+pub(crate) async fn is_marked(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(db).await?;
+    Ok(version == 1)
 }
 
 /// `counted`: the last number that `forwarder.stored` counts.

@@ -97,8 +97,8 @@ mod state;
 mod status;
 mod steps;
 mod today;
-mod writer;
 mod undated;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;

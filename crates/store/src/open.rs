@@ -20,7 +20,7 @@ use crate::salvage;
 use crate::state::{Forwarder, Ledger, OfChannel, Parts, Renewed, Shared};
 use crate::undated::Held;
 use crate::{
-    Appender, Config, Cursor, Error, Store, Subscription, Writer, damage, quality, rollup, sector,
+    Appender, Config, Cursor, Error, Store, Subscription, Writer, commit, damage, quality, rollup, sector,
 };
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -292,10 +292,10 @@ async fn take_up(
     forwarders: &[Subscription],
 ) -> Result<(Parts, Seq), sqlx::Error> {
     let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
+    let salvaged = commit::is_marked(&mut tx).await?;
     save_quality(&mut tx).await?;
     let configured = channels.iter().map(|spec| spec.channel.clone()).collect();
     let channels = save_channels(&mut tx, channels).await?;
-    let salvaged = commit::is_marked(&mut tx).await?;
     let next = next_seq(&mut tx).await?;
     let by_channel = count_channels(&mut tx, &channels).await?;
     let boot_id = boot_id();
@@ -312,12 +312,12 @@ async fn take_up(
     let oldest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
     let sql = "SELECT time FROM log ORDER BY seq DESC LIMIT 1";
     let newest = sqlx::query_scalar(sql).fetch_optional(&mut *tx).await?;
-    tx.commit().await?;
-    let parts = Parts {
-        path: config.path.clone(),
     if salvaged {
         commit::mark(&mut tx, false).await?;
     }
+    tx.commit().await?;
+    let parts = Parts {
+        path: config.path.clone(),
         max_size: config.max_size.as_u64(),
         flush: config.flush,
         epoch,
@@ -329,11 +329,11 @@ async fn take_up(
         oldest,
         newest,
         losses,
+        held,
+        boot_id,
         by_channel,
     };
     Ok((parts, next))
-        held,
-        boot_id,
 }
 
 async fn save_quality(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -533,10 +533,10 @@ async fn save_epoch(
     db: &mut SqliteConnection,
     epoch: Epoch,
     first: Seq,
+    boot_id: Option<&str>,
 ) -> Result<Vec<(Seq, Epoch)>, sqlx::Error> {
     let sql = "DELETE FROM epoch WHERE first_seq < (
         SELECT max(first_seq) FROM epoch WHERE first_seq <= min(
-    boot_id: Option<&str>,
             coalesce((SELECT min(seq) FROM log), ?1), coalesce((SELECT min(seq) FROM gap), ?1)))
         OR first_seq >= ?1";
     sqlx::query(sql).bind(integer(first.0)).execute(&mut *db).await?;

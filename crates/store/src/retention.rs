@@ -217,16 +217,16 @@ impl Writer {
     }
 
     async fn remove_aged(&mut self) -> Result<bool, sqlx::Error> {
+        if !self.shared.state().held.is_empty() {
+            // Until the clock is set nobody knows what day it is.
+            return Ok(false);
+        }
         let today = self.retention.today.at(Timestamp::now(), Instant::now());
         let before = today - self.retention.keep;
         // The front of the log as far as it is old: one whose time is wrong
         // stops it, rather than that younger ones behind it go.
         let sql = "SELECT max(seq), min(CASE WHEN time >= ? THEN seq END)
             FROM (SELECT seq, time FROM log ORDER BY seq LIMIT ?)";
-        if !self.shared.state().held.is_empty() {
-            // Until the clock is set nobody knows what day it is.
-            return Ok(false);
-        }
         let row =
             sqlx::query(sql).bind(before.as_micros()).bind(CHUNK).fetch_one(&mut self.db).await?;
         let (last, young): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
@@ -282,13 +282,13 @@ impl Writer {
                 self.losses_saved = losses.version;
             }
         }
+        self.recount_held(through.0).await?;
         Ok(removed > 0)
     }
 
     /// From now on no acknowledgement counts a reading that is about to go.
     fn reserve(&mut self, through: Seq) {
         let mut state = self.shared.state();
-        self.recount_held(through.0).await?;
         self.retention.reserved.resize(state.forwarders.len(), None);
         for (forwarder, reserved) in state.forwarders.iter_mut().zip(&mut self.retention.reserved) {
             if forwarder.position < through {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Whether the store is at its file.
 #[derive(Default)]
-pub struct Steps {
+pub(crate) struct Steps {
     #[cfg(debug_assertions)]
     at_file: AtomicUsize,
     /// Of these, in the midst of a transaction, where others may go on.
@@ -18,15 +18,13 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// From now on transactions pause where others may go on.
     #[cfg(debug_assertions)]
-    pub fn simulate(&self) {
+    pub(crate) fn simulate(&self) {
         self.simulated.store(true, Ordering::Relaxed);
     }
 
-    /// Whether time has to stand still.
     #[cfg(debug_assertions)]
-    pub fn is_at_file(&self) -> bool {
+    pub(crate) fn is_at_file(&self) -> bool {
         self.at_file.load(Ordering::Acquire) > self.pausing.load(Ordering::Acquire)
     }
 

@@ -50,10 +50,10 @@ pub struct Writer {
     lock: File,
     /// Dropped when nothing more can come.
     committed: Option<watch::Sender<Seq>>,
-    pub(crate) channels: HashMap<Channel, Known>,
-    pub(crate) next_id: i64,
     /// The same of what forwarders may have.
     pub(crate) ready: Option<watch::Sender<Seq>>,
+    pub(crate) channels: HashMap<Channel, Known>,
+    pub(crate) next_id: i64,
     /// Channels that the file doesn't have yet.
     pub(crate) unsaved: Vec<(i64, Channel, Kind)>,
     /// Taken from the queue, not yet committed.
@@ -64,21 +64,21 @@ pub struct Writer {
     committed_at: Instant,
     pub(crate) full: bool,
     pub(crate) rollups: Rollups,
-    roll_at: Option<Instant>,
-    /// The positions that the file has.
     /// What is in `rollups` came after this number. As a rule the file has the
     /// figures of all before; those of what waited for the clock are made of the
     /// log.
     pub(crate) gathered: u64,
+    roll_at: Option<Instant>,
+    /// The positions that the file has.
     pub(crate) positions: Vec<Seq>,
     dropped: u64,
     since_ledger: u64,
     /// The version of the losses that the file has.
     pub(crate) losses_saved: u64,
-    pub(crate) config: Config,
-    pub(crate) retention: Retention,
     /// The version of what waits for the clock that the file has.
     held_saved: u64,
+    pub(crate) config: Config,
+    pub(crate) retention: Retention,
     /// The last thing done was a removal or a correction: a commit that is due
     /// comes next.
     purged: bool,
@@ -96,9 +96,9 @@ enum Plan {
     Wait(Instant),
     Commit { durable: bool, last: bool },
     Purge,
+    Date,
     Mend,
     Change,
-    Date,
     End,
 }
 
@@ -118,16 +118,16 @@ impl Writer {
         let newest = state.newest;
         drop(state);
         let known = shared.channels.read().unwrap_or_else(PoisonError::into_inner);
+        let gathered = shared.committed.borrow().0;
         let next_id = known.keys().max().map_or(1, |id| id + 1);
         drop(known);
-        let gathered = shared.committed.borrow().0;
         let writer = Writer {
             db,
             lock,
             committed: Some(committed),
+            ready: Some(ready),
             channels: HashMap::new(),
             next_id,
-            ready: Some(ready),
             unsaved: Vec::new(),
             batch: Vec::new(),
             batch_at: None,
@@ -135,15 +135,15 @@ impl Writer {
             committed_at: Instant::now(),
             full: true,
             rollups: Rollups::default(),
+            gathered,
             roll_at: None,
             positions,
-            gathered,
             dropped,
             since_ledger: 0,
             losses_saved,
+            held_saved: 0,
             config: config.clone(),
             retention: Retention::new(config, newest),
-            held_saved: 0,
             purged: false,
             failures: 0,
             written_before: written(),
@@ -170,9 +170,9 @@ impl Writer {
                     shared.steps.at_file(self.commit(durable, last)).await
                 }
                 Plan::Purge => shared.steps.at_file(self.purge()).await,
+                Plan::Date => shared.steps.at_file(self.date()).await,
                 Plan::Mend => shared.steps.at_file(self.mend()).await,
                 Plan::Change => shared.steps.at_file(self.change()).await,
-                Plan::Date => shared.steps.at_file(self.date()).await,
                 Plan::End => break,
             };
             match outcome {
@@ -209,9 +209,9 @@ impl Writer {
             let clean = moved.is_none() && self.undurable_at.is_none() && self.rollups.is_empty();
             let clean = clean && self.since_ledger == 0 && state.ledger.dropped == self.dropped;
             let clean = clean && state.losses.version == self.losses_saved;
+            let clean = clean && state.held.version == self.held_saved;
             return if clean { Plan::End } else { Plan::Commit { durable: true, last: true } };
         }
-            let clean = clean && state.held.version == self.held_saved;
         let due = first.map(|at| {
             let full = closing || state.queued >= COMMIT_RECORDS;
             if full { now } else { (at + GATHER).max(self.committed_at + PACE).min(at + PACE) }
@@ -223,13 +223,13 @@ impl Writer {
             self.purged = true;
             return Plan::Purge;
         }
-        self.purged = false;
-        if due {
         // What is left at the end is done after the next start.
         if !closing && self.dates(&state) && !(due && self.purged) {
             self.purged = true;
             return Plan::Date;
         }
+        self.purged = false;
+        if due {
             let soon = |at: Option<Instant>| at.is_some_and(|at| at <= now + AHEAD);
             return Plan::Commit { durable: closing || soon(durable) || soon(moved), last: false };
         }

@@ -18,16 +18,6 @@ const DAMAGES: u64 = 50;
 /// A gateway must be up by then.
 const START_MAX: Duration = Duration::from_secs(10);
 
-/// Numbers that are random enough, the same for one seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 33) % limit.max(1)
-    }
-}
-
 const READINGS: u64 = 6_000;
 const ACKNOWLEDGED: u64 = 2_000;
 

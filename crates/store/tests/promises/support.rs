@@ -114,6 +114,17 @@ impl Running {
     }
 }
 
+/// Numbers that are random enough, the same for one seed.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// Less than the limit.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % limit.max(1)
+    }
+}
+
 /// What the ledger promises of every look at it.
 pub(crate) fn balanced(status: &Status) {
     assert_eq!(status.read, status.stored + status.dropped, "{status:?}");
