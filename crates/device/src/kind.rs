@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use reading::Kind;
+use reading::{Datum, Kind};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
@@ -85,6 +85,12 @@ pub(crate) trait Kinded: 'static {
     /// Whether a channel can be written.
     fn writable(_channel: &Declared<Self::Channel>) -> Writable {
         Writable::No
+    }
+
+    /// What an output is that is off: what it becomes at the opening, unless
+    /// `initial` says otherwise. `None` leaves it as it is.
+    fn off(channel: &Declared<Self::Channel>) -> Option<Datum> {
+        (channel.kind == Kind::Boolean).then_some(Datum::Boolean(false))
     }
 
     /// Checks what serde can't see and makes the driver. Touches no hardware.

@@ -1,19 +1,20 @@
 //! Lines of a GPIO chip: inputs, reported when they change, counters and the
-//! like, and outputs.
+//! like, and outputs; and channels of a PWM chip, which are outputs between off
+//! and on.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reading::{Datum, Kind};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use crate::edges::{self, Edge, Edges, LineId, Lines, Meter, Role};
 use crate::kind::{Declared, Kinded, Pace};
-use crate::output::Writable;
+use crate::output::{Level, Writable};
+use crate::pwm::{self, Pulses, Pwm};
 use crate::settings::Report;
 use crate::{Batch, Device, Driver, Failure, Taken};
 
@@ -33,6 +34,13 @@ pub(crate) struct Settings {
     /// Who watches the lines.
     #[serde(default)]
     backend: Backend,
+    /// Of direction = "pwm": the PWM chip, by its entry ("pwmchip0") or the name of
+    /// its device, which stays the same ("fe20c000.pwm").
+    #[serde(default = "pwm_chip")]
+    pwm_chip: String,
+    /// Where /sys is; only for the PWM chip.
+    #[serde(default = "crate::sysfs::root")]
+    root: PathBuf,
     /// Of chip = "sim": a named pipe that takes lines such as `17=1`, made when
     /// it isn't there.
     commands: Option<String>,
@@ -40,6 +48,10 @@ pub(crate) struct Settings {
 
 fn chip() -> String {
     "gpiochip0".to_owned()
+}
+
+fn pwm_chip() -> String {
+    "pwmchip0".to_owned()
 }
 
 /// Who watches the lines.
@@ -57,14 +69,15 @@ enum Backend {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Line {
-    /// The line, by its number on the chip or by its name.
+    /// The line, by its number on the chip or by its name; of direction = "pwm"
+    /// the number of the PWM chip's channel.
     line: LineId,
     /// What the line is for.
     #[serde(default)]
     direction: Direction,
     /// What holds the line while nothing drives it.
     #[serde(default)]
-    bias: Bias,
+    bias: edges::Bias,
     /// The level that is true.
     #[serde(default)]
     active: Active,
@@ -74,6 +87,8 @@ pub(crate) struct Line {
     debounce: Option<Duration>,
     /// Of a counter or frequency: which edges count; "rising" makes active.
     edge: Option<Edges>,
+    /// Of direction = "pwm": pulses a second; 1000 by default.
+    frequency: Option<f64>,
     /// Of a counter, frequency or pulse-width: a reading at most this often;
     /// "1s" by default.
     #[serde(default, with = "humantime_serde::option")]
@@ -100,21 +115,8 @@ enum Direction {
     Frequency,
     /// How long the last pulse was active, in seconds.
     PulseWidth,
-}
-
-/// What holds a line while nothing drives it.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Bias {
-    /// Whatever it was.
-    #[default]
-    AsIs,
-    /// Nothing.
-    Disabled,
-    /// A resistor to the supply.
-    PullUp,
-    /// A resistor to ground.
-    PullDown,
+    /// It is driven for a share of the time, 0 to 1, in pulses.
+    Pwm,
 }
 
 /// The level that is true.
@@ -131,12 +133,14 @@ enum Active {
 struct Checked {
     settings: Settings,
     lines: Vec<edges::Line>,
+    pulses: Vec<Pulses>,
     channels: Vec<Purpose>,
 }
 
-/// What a channel is, and on which of the lines.
+/// What a channel is, and where.
 #[derive(Clone, Debug)]
 struct Purpose {
+    /// Which of the lines, or of the pulses.
     line: usize,
     direction: Direction,
     edge: Edges,
@@ -144,7 +148,9 @@ struct Purpose {
 }
 
 struct Open {
-    lines: Box<dyn Lines>,
+    /// None, when all channels are pulses.
+    lines: Option<Box<dyn Lines>>,
+    pulses: Vec<Box<dyn Pwm>>,
     channels: Vec<Purpose>,
     /// Of each line: what is made of its edges.
     meters: Vec<Vec<Meter>>,
@@ -155,15 +161,19 @@ struct Open {
 
 /// How often a counter speaks at most, unless `every` says otherwise.
 const EVERY: Duration = Duration::from_secs(1);
+/// Pulses a second, unless `frequency` says otherwise: a lamp doesn't flicker.
+const FREQUENCY: f64 = 1000.0;
 
 impl Kinded for Gpio {
     const NAME: &'static str = "gpio";
     const SUMMARY: &'static str =
-        "lines of a GPIO chip: inputs, counters, frequencies, pulse widths and outputs";
+        "lines of a GPIO chip: inputs, counters, frequencies, pulse widths, outputs and PWM";
     const SAMPLE: &'static str = r#"[device.panel]
 driver = "gpio"
 chip = "gpiochip0"           # path, name or label; "sim" needs no hardware
 # backend = "gpiocdev"       # or "rppal", in builds for the Raspberry Pi
+# pwm_chip = "pwmchip0"      # or its device, such as "fe20c000.pwm"; needs dtoverlay=pwm
+# root = "/"                 # where /sys is
 # commands = "/run/tidemill/panel"   # of "sim": a named pipe that takes lines such as 17=1
 
 [device.panel.channel]
@@ -177,6 +187,7 @@ pump  = { line = 22, direction = "output", initial = false, on_stop = false, fai
 up    = { line = 23, direction = "output", interlock = "shutter", pulse = "30s" }   # never on together
 down  = { line = 24, direction = "output", interlock = "shutter", pulse = "30s" }   # with the other
 fan   = { line = 25, direction = "output", active = "low", min_on = "1min", min_off = "5min" }
+lamp  = { line = 0, direction = "pwm", frequency = 1000, scale = 100, unit = "%", initial = 0 }   # of the PWM chip
 "#;
     const PACE: Pace = Pace::Speaks;
     type Settings = Settings;
@@ -185,7 +196,9 @@ fan   = { line = 25, direction = "output", active = "low", min_on = "1min", min_
     fn kind(channel: &Declared<Line>) -> Result<Kind, String> {
         let kind = match channel.own.direction {
             Direction::Input | Direction::Output => Kind::Boolean,
-            Direction::Counter | Direction::Frequency | Direction::PulseWidth => Kind::Number,
+            Direction::Counter | Direction::Frequency | Direction::PulseWidth | Direction::Pwm => {
+                Kind::Number
+            }
         };
         match channel.common.kind.map(Kind::from) {
             Some(given) if given != kind => {
@@ -198,15 +211,23 @@ fan   = { line = 25, direction = "output", active = "low", min_on = "1min", min_
     fn unit(channel: &Declared<Line>) -> Option<&'static str> {
         match channel.own.direction {
             Direction::Input | Direction::Output => None,
-            Direction::Counter => Some("1"),
+            Direction::Counter | Direction::Pwm => Some("1"),
             Direction::Frequency => Some("Hz"),
             Direction::PulseWidth => Some("s"),
         }
     }
 
+    fn off(channel: &Declared<Line>) -> Option<Datum> {
+        match channel.own.direction {
+            Direction::Output => Some(Datum::Boolean(false)),
+            Direction::Pwm => Some(Datum::Number(channel.common.offset.unwrap_or(0.0))),
+            _ => None,
+        }
+    }
+
     fn writable(channel: &Declared<Line>) -> Writable {
         match channel.own.direction {
-            Direction::Output => Writable::Output,
+            Direction::Output | Direction::Pwm => Writable::Output,
             Direction::Counter => Writable::Setting,
             Direction::Input | Direction::Frequency | Direction::PulseWidth => Writable::No,
         }
@@ -226,15 +247,32 @@ fan   = { line = 25, direction = "output", active = "low", min_on = "1min", min_
             report.at(&["commands"], "only chip = \"sim\" has it");
         }
         let (mut lines, mut purposes): (Vec<edges::Line>, Vec<Purpose>) = Default::default();
+        let mut pulses: Vec<Pulses> = Vec::new();
         for channel in &channels {
             let (name, own) = (&channel.name, &channel.own);
             check(name, own, sim, report);
+            if own.direction == Direction::Pwm {
+                let wanted = pulsed(channel, settings.backend, report);
+                if pulses.iter().any(|other| other.channel == wanted.channel) {
+                    report.at(&["channel", name, "line"], "it is that of a channel above");
+                }
+                purposes.push(Purpose {
+                    line: pulses.len(),
+                    direction: own.direction,
+                    edge: Edges::default(),
+                    every: EVERY,
+                });
+                pulses.push(wanted);
+                continue;
+            }
             let line = lines.iter().position(|line| line.line == own.line);
             let place = line.unwrap_or(lines.len());
             match line {
                 None => lines.push(wanted(channel)),
                 Some(line) => {
-                    let mut others = purposes.iter().filter(|purpose| purpose.line == line);
+                    let mut others = purposes.iter().filter(|purpose| {
+                        purpose.line == line && purpose.direction != Direction::Pwm
+                    });
                     let alone = |direction| !measures(direction);
                     if alone(own.direction) || others.any(|other| alone(other.direction)) {
                         let message = format!(
@@ -254,13 +292,49 @@ fan   = { line = 25, direction = "output", active = "low", min_on = "1min", min_
                 every: own.every.unwrap_or(EVERY),
             });
         }
-        Some(Box::new(Checked { settings, lines, channels: purposes }))
+        Some(Box::new(Checked { settings, lines, pulses, channels: purposes }))
     }
 }
 
 /// Whether channels of this kind may share a line.
 fn measures(direction: Direction) -> bool {
-    !matches!(direction, Direction::Input | Direction::Output)
+    !matches!(direction, Direction::Input | Direction::Output | Direction::Pwm)
+}
+
+/// The pulses that a channel is to make.
+fn pulsed(channel: &Declared<Line>, backend: Backend, report: &mut Report<'_>) -> Pulses {
+    let (name, own, common) = (&channel.name, &channel.own, &channel.common);
+    let number = match &own.line {
+        LineId::Offset(number) => *number,
+        LineId::Name(_) => {
+            let message = "a PWM channel has no name: expected its number, such as 0";
+            report.at(&["channel", name, "line"], message);
+            0
+        }
+    };
+    // A program that switches the line itself is not that quick.
+    let most = if backend == Backend::Rppal { 1e3 } else { 1e7 };
+    let frequency = own.frequency.unwrap_or(FREQUENCY);
+    if !(frequency > 0.0 && frequency <= most) {
+        let message = format!("expected pulses a second, more than 0 and at most {most}");
+        report.at(&["channel", name, "frequency"], message);
+    }
+    let (scale, offset) = (common.scale.unwrap_or(1.0), common.offset.unwrap_or(0.0));
+    let mut share = |keys: &[&str], level: Option<&Level>| match level {
+        Some(Level(Datum::Number(number))) => {
+            let share = (number - offset) / scale;
+            if !(0.0..=1.0).contains(&share) {
+                let message = format!("expected {offset} (off) to {} (on)", scale + offset);
+                report.at(&[&["channel", name], keys].concat(), message);
+            }
+            share
+        }
+        _ => 0.0,
+    };
+    share(&["on_stop"], common.on_stop.as_ref());
+    share(&["failsafe", "value"], common.failsafe.as_ref().map(|failsafe| &failsafe.value));
+    let initial = share(&["initial"], common.initial.as_ref());
+    Pulses { channel: number, frequency, active_low: own.active == Active::Low, initial }
 }
 
 /// The line as one channel needs it.
@@ -270,11 +344,11 @@ fn wanted(channel: &Declared<Line>) -> edges::Line {
     edges::Line {
         line: own.line.clone(),
         role: match own.direction {
-            Direction::Output => Role::Output(on),
+            Direction::Output | Direction::Pwm => Role::Output(on),
             Direction::Input | Direction::PulseWidth => Role::Input(Edges::Both),
             Direction::Counter | Direction::Frequency => Role::Input(own.edge.unwrap_or_default()),
         },
-        bias: own.bias.into(),
+        bias: own.bias,
         active_low: own.active == Active::Low,
         // The kernel takes zero for "leave it as it was".
         debounce: own.debounce.filter(|debounce| !debounce.is_zero()),
@@ -306,7 +380,13 @@ fn check(name: &str, own: &Line, sim: bool, report: &mut Report<'_>) {
     } else if own.toggle.is_some_and(|toggle| toggle < Duration::from_micros(1)) {
         wrong("toggle", "expected 1us or more");
     }
-    if own.direction == Direction::Output {
+    if own.direction == Direction::Pwm && own.bias != edges::Bias::AsIs {
+        wrong("bias", "a \"pwm\" doesn't have it: it is driven");
+    }
+    if own.frequency.is_some() && own.direction != Direction::Pwm {
+        wrong("frequency", "only a \"pwm\" has it");
+    }
+    if matches!(own.direction, Direction::Output | Direction::Pwm) {
         let given = [("debounce", own.debounce.is_some()), ("toggle", own.toggle.is_some())];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             wrong(key, "an output doesn't have it: it is driven");
@@ -322,36 +402,36 @@ fn check(name: &str, own: &Line, sim: bool, report: &mut Report<'_>) {
     }
 }
 
-impl From<Bias> for edges::Bias {
-    fn from(bias: Bias) -> edges::Bias {
-        match bias {
-            Bias::AsIs => edges::Bias::AsIs,
-            Bias::Disabled => edges::Bias::Disabled,
-            Bias::PullUp => edges::Bias::PullUp,
-            Bias::PullDown => edges::Bias::PullDown,
-        }
-    }
-}
-
 #[async_trait]
 impl Driver for Checked {
     async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        // Without the feature `rppal` has been refused by the check.
         let lines = match self.settings.backend {
+            _ if self.lines.is_empty() => None,
             _ if self.settings.chip == "sim" => {
-                edges::open_sim(self.settings.commands.as_deref(), &self.lines)?
+                Some(edges::open_sim(self.settings.commands.as_deref(), &self.lines)?)
             }
             #[cfg(feature = "rpi")]
-            Backend::Rppal => edges::open_rpi(&self.lines)?,
-            // Without the feature `rppal` has been refused by the check.
-            _ => edges::open_cdev(&self.settings.chip, &self.lines)?,
+            Backend::Rppal => Some(edges::open_rpi(&self.lines)?),
+            _ => Some(edges::open_cdev(&self.settings.chip, &self.lines)?),
         };
+        let mut pulses = Vec::new();
+        for wanted in &self.pulses {
+            pulses.push(match self.settings.backend {
+                _ if self.settings.chip == "sim" => pwm::open_sim(wanted),
+                #[cfg(feature = "rpi")]
+                Backend::Rppal => pwm::open_rpi(wanted)?,
+                _ => pwm::open_sysfs(&self.settings.root, &self.settings.pwm_chip, wanted).await?,
+            });
+        }
         let now = Instant::now();
         let mut meters: Vec<Vec<Meter>> = self.lines.iter().map(|_| Vec::new()).collect();
         for (channel, purpose) in self.channels.iter().enumerate() {
             let (edge, every) = (purpose.edge, purpose.every);
-            let Role::Input(told) = self.lines[purpose.line].role else { continue };
+            let line = self.lines.get(purpose.line).filter(|_| purpose.direction != Direction::Pwm);
+            let Some(Role::Input(told)) = line.map(|line| line.role) else { continue };
             meters[purpose.line].push(match purpose.direction {
-                Direction::Output => continue,
+                Direction::Output | Direction::Pwm => continue,
                 Direction::Input => Meter::level(channel, now),
                 Direction::Counter => Meter::total(channel, (edge, told), every, now),
                 Direction::Frequency => Meter::frequency(channel, (edge, told), every, now),
@@ -359,7 +439,7 @@ impl Driver for Checked {
             });
         }
         let channels = self.channels.clone();
-        Ok(Box::new(Open { lines, channels, meters, fresh: true, edges: Vec::new() }))
+        Ok(Box::new(Open { lines, pulses, channels, meters, fresh: true, edges: Vec::new() }))
     }
 }
 
@@ -393,7 +473,10 @@ impl Device for Open {
         if self.fresh {
             // The lines are watched already, so that no change falls between.
             // Outputs are read back when they are written.
-            let levels = self.lines.levels()?;
+            let levels = match &mut self.lines {
+                Some(lines) => lines.levels()?,
+                None => Vec::new(),
+            };
             for (channel, purpose) in self.channels.iter().enumerate() {
                 if purpose.direction == Direction::Input {
                     batch.good(channel, Datum::Boolean(levels[purpose.line]));
@@ -410,8 +493,14 @@ impl Device for Open {
                     None => std::future::pending().await,
                 }
             };
+            let changes = async {
+                match &mut self.lines {
+                    Some(lines) => lines.changes(&mut self.edges).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                changes = self.lines.changes(&mut self.edges) => changes?,
+                changes = changes => changes?,
                 () = wait => {}
             }
             self.turn(batch);
@@ -420,11 +509,19 @@ impl Device for Open {
     }
 
     async fn write(&mut self, channel: usize, value: &Datum) -> Result<Taken, Failure> {
-        let purpose = &self.channels[channel];
-        if purpose.direction == Direction::Output {
-            let active = *value == Datum::Boolean(true);
-            let state = self.lines.drive(purpose.line, active)?;
+        let Purpose { line, direction, .. } = self.channels[channel];
+        if let (Direction::Output, Some(lines)) = (direction, &mut self.lines) {
+            let state = lines.drive(line, *value == Datum::Boolean(true))?;
             return Ok(Taken::State(Datum::Boolean(state)));
+        }
+        if let (Direction::Pwm, Datum::Number(share)) = (direction, value) {
+            if !(0.0..=1.0).contains(share) {
+                let detail = "it takes 0 (off) to 1 (on), times its scale";
+                return Ok(Taken::Refused(detail.to_owned()));
+            }
+            let pwm = &mut self.pulses[line];
+            pwm.set(*share)?;
+            return Ok(Taken::State(Datum::Number(pwm.share()?)));
         }
         self.restore(channel, value);
         let total = self.of(channel).find_map(|meter| meter.total_now());
@@ -443,170 +540,5 @@ impl Device for Open {
     }
 }
 
-impl<'de> Deserialize<'de> for LineId {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<LineId, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = LineId;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the number of a line on its chip, or its name in quotes")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<LineId, E> {
-                let offset = u32::try_from(number).ok();
-                offset
-                    .map(LineId::Offset)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<LineId, E> {
-                Ok(LineId::Name(name.to_owned()))
-            }
-        }
-        input.deserialize_any(Either)
-    }
-}
-
-impl JsonSchema for LineId {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Line".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"], "minimum": 0 })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use reading::Value;
-
-    use super::*;
-    use crate::Config;
-
-    async fn open(settings: &str) -> Box<dyn Device> {
-        let mut errors = Vec::new();
-        let table = toml::de::DeTable::parse(settings).unwrap();
-        let config = Config::parse("panel", table, &mut errors);
-        assert_eq!(errors, []);
-        config.unwrap().driver.open().await.unwrap()
-    }
-
-    async fn next(device: &mut dyn Device) -> Vec<(usize, bool)> {
-        let mut batch = Batch::default();
-        device.read(&mut batch).await.unwrap();
-        let active = |value: &Value| value.datum() == Some(&Datum::Boolean(true));
-        batch.samples.iter().map(|sample| (sample.channel, active(&sample.value))).collect()
-    }
-
-    #[tokio::test]
-    async fn the_levels_come_first_and_then_every_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("panel");
-        let mut device = open(&format!(
-            "driver = 'gpio'\nchip = 'sim'\ncommands = '{}'\n[channel]\n\
-             door = {{ line = 17, bias = 'pull-up', active = 'low' }}\nalarm = {{ line = 'A' }}",
-            pipe.display()
-        ))
-        .await;
-        assert_eq!(next(&mut *device).await, [(0, false), (1, false)]);
-        let mut commands = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
-        commands.write_all(b"17=0\nnonsense\nA=1\nA=1\nA=0\n").unwrap();
-        assert_eq!(next(&mut *device).await, [(0, true), (1, true), (1, false)]);
-        commands.write_all(b"17=1\n").unwrap();
-        assert_eq!(next(&mut *device).await, [(0, false)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_bounce_is_no_change_and_a_line_may_toggle_by_itself() {
-        let mut device = open(
-            "driver = 'gpio'\nchip = 'sim'\n[channel]\n\
-             slow = { line = 1, toggle = '1s', debounce = '300ms' }\n\
-             fast = { line = 2, toggle = '200ms', debounce = '300ms' }",
-        )
-        .await;
-        assert_eq!(next(&mut *device).await, [(0, false), (1, false)]);
-        let begin = tokio::time::Instant::now();
-        assert_eq!(next(&mut *device).await, [(0, true)], "the fast one never lasts");
-        assert_eq!(begin.elapsed().as_millis(), 1300);
-    }
-
-    #[tokio::test]
-    async fn an_output_is_driven_by_writing_alone_and_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("panel");
-        let mut device = open(&format!(
-            "driver = 'gpio'\nchip = 'sim'\ncommands = '{}'\n[channel]\n\
-             pump = {{ line = 22, direction = 'output', active = 'low', initial = true }}\n\
-             door = {{ line = 17 }}",
-            pipe.display()
-        ))
-        .await;
-        assert_eq!(next(&mut *device).await, [(1, false)], "the inputs alone");
-        // The pipe moves inputs only, and moving one drives nothing.
-        let mut commands = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
-        commands.write_all(b"22=1\n17=1\n").unwrap();
-        assert_eq!(next(&mut *device).await, [(1, true)]);
-        for on in [true, false, false, true] {
-            let taken = device.write(0, &on.into()).await.unwrap();
-            assert_eq!(taken, Taken::State(on.into()));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_counter_counts_goes_on_and_is_set() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("panel");
-        let mut device = open(&format!(
-            "driver = 'gpio'\nchip = 'sim'\ncommands = '{}'\n[channel]\n\
-             water = {{ line = 5, direction = 'counter', every = '20ms', scale = 0.5 }}\n\
-             flow = {{ line = 5, direction = 'frequency', every = '1h' }}",
-            pipe.display()
-        ))
-        .await;
-        device.restore(0, &Datum::Number(41.000_000_1));
-        assert_eq!(numbers(&mut *device).await, [(0, 41.0)]);
-        let mut commands = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
-        commands.write_all(b"5=1\n5=0\n5=1\n5=0\n").unwrap();
-        assert_eq!(numbers(&mut *device).await, [(0, 43.0)]);
-        let taken = device.write(0, &Datum::Number(7.0)).await.unwrap();
-        assert_eq!(taken, Taken::State(Datum::Number(7.0)));
-        commands.write_all(b"5=1\n").unwrap();
-        assert_eq!(numbers(&mut *device).await, [(0, 8.0)]);
-    }
-
-    /// 100 kHz on one line: a bounded queue, counted, and not a reading each.
-    #[tokio::test]
-    async fn noise_on_a_line_is_counted_and_no_flood() {
-        let mut device = open(
-            "driver = 'gpio'\nchip = 'sim'\n[channel]\n\
-             noise = { line = 1, toggle = '5us' }\n\
-             total = { line = 2, toggle = '5us', direction = 'counter', every = '100ms' }",
-        )
-        .await;
-        let (begin, mut batch, mut levels) = (Instant::now(), Batch::default(), 0);
-        let mut total = 0.0;
-        while begin.elapsed() < Duration::from_millis(1500) {
-            device.read(&mut batch).await.unwrap();
-            levels += batch.samples.iter().filter(|sample| sample.channel == 0).count();
-            let totals = batch.samples.iter().filter(|sample| sample.channel == 1);
-            total = totals.filter_map(|sample| sample.value.number()).fold(total, f64::max);
-            assert!(batch.samples.capacity() < 10_000, "{}", batch.samples.capacity());
-            batch.samples.clear();
-        }
-        // A second makes a hundred levels and one that stands for all others.
-        assert!((100..=320).contains(&levels), "{levels} levels");
-        assert!(batch.missed > 50_000, "{} told as one", batch.missed);
-        // 100,000 rising edges a second; a slow machine is late, and not wrong.
-        assert!((50_000.0..160_000.0).contains(&total), "{total}");
-    }
-
-    async fn numbers(device: &mut dyn Device) -> Vec<(usize, f64)> {
-        let mut batch = Batch::default();
-        device.read(&mut batch).await.unwrap();
-        batch.samples.iter().filter_map(|s| Some((s.channel, s.value.number()?))).collect()
-    }
-}
+mod tests;

@@ -80,6 +80,8 @@ mod tests {
             .filter(|name| name != "mod")
             .collect();
         files.sort();
+        // A folder beside a driver has its tests.
+        files.dedup();
         let listed: Vec<&str> = DRIVERS.iter().map(|driver| driver.name).collect();
         assert_eq!(files, listed);
     }

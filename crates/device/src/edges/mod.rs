@@ -7,19 +7,21 @@ mod meter;
 mod rpi;
 mod sim;
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reading::Timestamp;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::Failure;
 
 pub(crate) use cdev::open as open_cdev;
 pub(crate) use meter::Meter;
 #[cfg(feature = "rpi")]
-pub(crate) use rpi::open as open_rpi;
+pub(crate) use rpi::{failure as rpi_failure, open as open_rpi};
 pub(crate) use sim::open as open_sim;
 
 /// Who holds a line, for whoever asks the kernel.
@@ -34,8 +36,9 @@ pub(crate) enum LineId {
     Name(String),
 }
 
-/// What holds a line at a level while nothing drives it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What holds a line while nothing drives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Bias {
     /// Whatever it was.
     #[default]
@@ -151,11 +154,46 @@ impl Edge {
     }
 }
 
-impl std::fmt::Display for LineId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for LineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LineId::Offset(offset) => write!(f, "{offset}"),
             LineId::Name(name) => write!(f, "\"{name}\""),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for LineId {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<LineId, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = LineId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the number of a line on its chip, or its name in quotes")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<LineId, E> {
+                let offset = u32::try_from(number).ok();
+                offset
+                    .map(LineId::Offset)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<LineId, E> {
+                Ok(LineId::Name(name.to_owned()))
+            }
+        }
+        input.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for LineId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Line".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "string"], "minimum": 0 })
     }
 }

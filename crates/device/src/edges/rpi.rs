@@ -109,7 +109,8 @@ fn since_boot(then: std::time::Duration) -> Timestamp {
     Timestamp::now() - now.saturating_sub(then)
 }
 
-fn failure(error: &Error) -> Failure {
+/// What rppal says, with the mend.
+pub(crate) fn failure(error: &Error) -> Failure {
     let word = match error {
         Error::PinUsed(_) => Fault::Busy,
         Error::UnknownModel | Error::PinNotAvailable(_) => Fault::Absent,
