@@ -30,6 +30,10 @@ pub struct Config {
     /// oldest go, but no more than a quarter of the file system.
     #[schemars(with = "String")]
     pub keep_free: ByteSize,
+    /// Bytes that the card may be written in all, as its maker states them
+    /// (TBW); without it, 200 times the size of the file system.
+    #[schemars(with = "Option<String>")]
+    pub card_endurance: Option<ByteSize>,
 }
 
 /// Less than this leaves no room for the log beside the file.
@@ -53,6 +57,9 @@ impl Config {
         if self.max_size < SIZE_MIN {
             wrong.push(("max_size", format!("use {}KiB or more", SIZE_MIN.as_u64() / 1024)));
         }
+        if self.card_endurance == Some(ByteSize::b(0)) {
+            wrong.push(("card_endurance", "use what the maker states, such as 30TiB".to_owned()));
+        }
         wrong
     }
 }
@@ -66,6 +73,7 @@ impl Default for Config {
             keep_rollups: Duration::from_secs(2 * 31_557_600),
             max_size: ByteSize::gib(2),
             keep_free: ByteSize::mib(64),
+            card_endurance: None,
         }
     }
 }
@@ -81,11 +89,12 @@ mod tests {
             path: "".into(),
             flush: Duration::ZERO,
             max_size: ByteSize::b(0),
+            card_endurance: Some(ByteSize::b(0)),
             ..Config::default()
         };
         let wrong = config.check();
         let keys: Vec<&str> = wrong.iter().map(|(key, _)| *key).collect();
-        assert_eq!(keys, ["path", "flush", "max_size"]);
+        assert_eq!(keys, ["path", "flush", "max_size", "card_endurance"]);
         assert_eq!(wrong[2].1, "use 256KiB or more");
     }
 }

@@ -98,6 +98,7 @@ mod status;
 mod steps;
 mod today;
 mod undated;
+mod wear;
 mod writer;
 
 use std::path::PathBuf;
@@ -111,6 +112,7 @@ pub use config::Config;
 pub use cursor::{Cursor, Subscription};
 pub use history::{Bucket, Query};
 pub use status::{ChannelLedger, ForwarderLedger, Loss, Status};
+pub use wear::{CYCLES_ASSUMED, Wear};
 pub use writer::Writer;
 
 /// Why the store can't be opened or read.

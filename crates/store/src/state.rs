@@ -17,6 +17,7 @@ use crate::losses::Losses;
 use crate::ring::Ring;
 use crate::status::{ChannelLedger, ForwarderLedger, Loss, Status};
 use crate::steps::Steps;
+use crate::wear::Wear;
 use crate::undated::Held;
 
 /// When the file was replaced, if it was.
@@ -81,6 +82,7 @@ pub(crate) struct State {
     pub(crate) newest: Option<reading::Timestamp>,
     pub(crate) size: u64,
     pub(crate) bytes_written: u64,
+    pub(crate) wear: Option<Wear>,
     pub(crate) error: Option<String>,
     /// A power cut loses nothing through this number.
     pub(crate) durable: u64,
@@ -194,6 +196,7 @@ impl Shared {
             newest: parts.newest.map(reading::Timestamp::from_micros),
             size: 0,
             bytes_written: 0,
+            wear: None,
             error: None,
             durable: last.0,
             stuck: false,
@@ -273,6 +276,7 @@ impl Shared {
             stored: ledger.stored,
             dropped: ledger.dropped,
             bytes_written: state.bytes_written,
+            wear: state.wear.clone(),
             losses: state
                 .losses
                 .causes()

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use reading::Channel;
 use serde::{Deserialize, Serialize};
 
+use crate::wear::Wear;
+
 /// What `status`, `/metrics` and the page tell of the store: one consistent
 /// look at the ledger, `read = stored + dropped`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -36,6 +38,9 @@ pub struct Status {
     /// Bytes this process has written to disk since the store was opened, as
     /// Linux counts them; 0 where it doesn't.
     pub bytes_written: u64,
+    /// What that means for the card, once that can be told.
+    #[serde(default)]
+    pub wear: Option<Wear>,
     /// Since the store was made: readings lost, by cause, whether they were never
     /// stored or removed before every forwarder had them.
     #[serde(default)]

@@ -1,8 +1,8 @@
 mod batch;
 #[cfg(test)]
-mod tests;
+mod cost;
 #[cfg(test)]
-mod wear;
+mod tests;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::retention::Retention;
 use crate::rollup::Rollups;
 use crate::state::{Forwarder, Shared};
+use crate::wear::{self, Meter};
 use crate::{Config, Error, damage};
 
 /// Records a commit, about: enough that its cost hardly counts, few enough that
@@ -84,6 +85,7 @@ pub struct Writer {
     purged: bool,
     failures: u32,
     written_before: u64,
+    wear: Meter,
 }
 
 pub(crate) struct Known {
@@ -121,7 +123,7 @@ impl Writer {
         let gathered = shared.committed.borrow().0;
         let next_id = known.keys().max().map_or(1, |id| id + 1);
         drop(known);
-        let writer = Writer {
+        let mut writer = Writer {
             db,
             lock,
             committed: Some(committed),
@@ -146,7 +148,8 @@ impl Writer {
             retention: Retention::new(config, newest),
             purged: false,
             failures: 0,
-            written_before: written(),
+            written_before: wear::written(),
+            wear: Meter::new(config.card_endurance.map(|size| size.as_u64()), Instant::now()),
             shared,
         };
         writer.measure();
@@ -259,17 +262,21 @@ impl Writer {
     }
 
     /// Looks at the file's size and at what has been written.
-    pub(crate) fn measure(&self) {
+    pub(crate) fn measure(&mut self) {
         let len = |suffix: &str| {
             let mut path = self.shared.path.clone().into_os_string();
             path.push(suffix);
             std::fs::metadata(path).map_or(0, |file| file.len())
         };
         let size = len("") + len("-wal");
-        let written = written().saturating_sub(self.written_before);
+        let written = wear::written().saturating_sub(self.written_before);
+        let capacity = wear::capacity(&self.shared.path);
         let mut state = self.shared.state();
+        let wear = self.wear.look(Instant::now(), written, state.ledger.stored, capacity);
         state.size = size;
         state.bytes_written = written;
+        // An idle store wears nothing: what was last known stays.
+        state.wear = wear.or(state.wear.take());
     }
 
     fn succeeded(&mut self) {
@@ -324,11 +331,4 @@ fn cause(error: &sqlx::Error) -> String {
         Some(error) => error.message().to_owned(),
         None => error.to_string(),
     }
-}
-
-/// Bytes that this process had written to disk, as Linux counts them.
-fn written() -> u64 {
-    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }

@@ -43,7 +43,7 @@ fn every_shipped_configuration_is_valid() {
 #[test]
 fn what_tidemill_toml_comments_out_is_valid_too() {
     let (_, text) = shipped().find(|(name, _)| name == "tidemill.toml").unwrap();
-    let alternatives = ["# urls", "# credential", "# password_env", "# tls"];
+    let alternatives = ["# urls", "# credential", "# password_env", "# tls", "# card_endurance"];
     let lines = text.lines().map(|line| {
         let code = line.strip_prefix("# ").filter(|code| {
             let key = code.split(['=', ']']).next().unwrap_or_default().trim();
