@@ -170,10 +170,7 @@ pub(crate) async fn save_losses(
 }
 
 /// A loss that no committed record tells.
-pub(crate) async fn insert_untold(
-    db: &mut SqliteConnection,
-    gap: &Gap,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn insert_untold(db: &mut SqliteConnection, gap: &Gap) -> Result<(), sqlx::Error> {
     let sql = "INSERT INTO untold (from_time, to_time, count, channel, reason)
         VALUES (?, ?, ?, ?, ?)";
     sqlx::query(sql)

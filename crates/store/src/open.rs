@@ -20,7 +20,8 @@ use crate::salvage;
 use crate::state::{Forwarder, Ledger, OfChannel, Parts, Renewed, Shared};
 use crate::undated::Held;
 use crate::{
-    Appender, Config, Cursor, Error, Store, Subscription, Writer, commit, damage, quality, rollup, sector,
+    Appender, Config, Cursor, Error, Store, Subscription, Writer, commit, damage, quality, rollup,
+    sector,
 };
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -179,7 +180,12 @@ async fn check(db: &mut SqliteConnection, path: &Path) -> Result<(), sqlx::Error
     }
     if std::fs::metadata(path).map_or(0, |file| file.len()) <= CHECK_MAX {
         let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *db).await?;
-        return if found == "ok" { Ok(()) } else { Err(corrupt(found)) };
+        if found != "ok" {
+            return Err(corrupt(found));
+        }
+        let sql = "SELECT seq FROM gap JOIN log USING (seq) LIMIT 1";
+        let twice: Option<i64> = sqlx::query_scalar(sql).fetch_optional(db).await?;
+        return twice.map_or(Ok(()), |seq| Err(corrupt(format!("number {seq} is there twice"))));
     }
     for sql in [
         "SELECT count(*) FROM (SELECT * FROM log ORDER BY seq LIMIT 1000)",

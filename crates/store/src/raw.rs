@@ -185,7 +185,8 @@ impl Pages {
                 let mut payload = page.get(at..at + local)?.to_vec();
                 let next = page.get(at + local..at + local + 4)?;
                 self.overflow(big(next), len, &mut payload)?;
-                record(&payload)?
+                // No device sends a zero in a text: a page that was overwritten.
+                record(&payload).filter(|cells| !cells.iter().any(has_zero))?
             }
         };
         Some(Row { number, cells })
@@ -214,6 +215,10 @@ impl Pages {
         }
         Some(())
     }
+}
+
+fn has_zero(cell: &Cell) -> bool {
+    matches!(cell, Cell::Text(text) if text.contains('\0'))
 }
 
 /// The last page of a cut file may be shorter.

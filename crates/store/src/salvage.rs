@@ -483,8 +483,9 @@ impl Found {
             bind(sqlx::query(sql).bind(id), &row.cells[1..], 4).execute(&mut *db).await?;
         }
         for (seq, row) in &self.gaps {
+            // A number is a reading's or a gap's.
             let sql = "INSERT OR IGNORE INTO gap (seq, from_time, to_time, count, channel, reason)
-                VALUES (?, ?, ?, ?, ?, ?)";
+                SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM log WHERE seq = ?1)";
             bind(sqlx::query(sql).bind(seq), &row.cells[1..], 5).execute(&mut *db).await?;
         }
         for row in &self.untold {

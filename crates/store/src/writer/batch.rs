@@ -143,13 +143,12 @@ impl Writer {
                 Body::Reading(_) => None,
             })
         };
-        let changed = state.losses.version != self.losses_saved;
-        if !changed || !(due || gaps().next().is_some()) {
+        if !(due || gaps().next().is_some()) {
             return None;
         }
         let mut losses = state.losses.clone();
         gaps().for_each(|gap| losses.told(gap));
-        Some(losses)
+        (losses.version != self.losses_saved).then_some(losses)
     }
 
     /// The ledgers of channels that the file has otherwise, with the batch.

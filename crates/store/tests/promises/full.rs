@@ -200,3 +200,29 @@ async fn a_folder_that_cannot_be_made_is_named() {
     let Err(error) = Store::open(&config, &[], &[]).await else { panic!("it was opened") };
     assert!(error.to_string().starts_with("the store /dev/null/tidemill.db can't be opened: "));
 }
+
+#[tokio::test]
+async fn a_loss_that_a_record_tells_is_not_told_again_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { flush: Duration::from_millis(50), ..config(folder.path()) };
+    let mut gateway = open(&config, &[forwarder("cloud", &["*"])]).await;
+    let Body::Gap(lost) = gap(1.0, 3, None) else { panic!() };
+    gateway.appender.lose(lost);
+    gateway.append(readings(1)).await.unwrap();
+    // In the file as one that nothing tells yet.
+    let began = Instant::now();
+    while gateway.store.status().durable < 1 {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let told = gateway.appender.losses().into_iter().map(Body::Gap).collect();
+    gateway.append(told).await.unwrap();
+    gateway.settle().await;
+    let (_copy, path) = gateway.killed();
+    let mut copy = open(&Config { path, ..config.clone() }, &[]).await;
+    assert_eq!(copy.appender.losses(), []);
+    let status = copy.store.status();
+    assert_eq!((status.committed, status.dropped), (2, 3));
+    copy.stop().await;
+    gateway.stop().await;
+}

@@ -5,6 +5,8 @@ mod change;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod full;
