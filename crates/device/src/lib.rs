@@ -22,6 +22,7 @@ mod kind;
 mod modbus;
 mod output;
 mod pwm;
+mod recording;
 mod runner;
 pub mod scan;
 mod serial;
@@ -29,6 +30,8 @@ pub mod settings;
 mod sysfs;
 mod usb;
 mod worker;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reading::{Channel, Datum, Timestamp, Value};
@@ -39,7 +42,9 @@ pub use drivers::DRIVERS;
 pub use failure::Failure;
 pub use health::{Health, State};
 pub use kind::DriverKind;
+pub use recording::{Replay, Replayed, Tap, Tape};
 pub use runner::{COMMANDS_MAX, Runner};
+pub use serial::preset::{PRESETS, Preset};
 
 /// The checked settings of one device: how to open it.
 #[async_trait]
@@ -49,6 +54,36 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// When it can't be opened, with the mend. The runner tries again.
     async fn open(&self) -> Result<Box<dyn Device>, Failure>;
+
+    /// Whether what it needs is plugged in, as far as a glance tells that costs
+    /// next to nothing; `None` when none does.
+    fn is_there(&self) -> Option<bool> {
+        None
+    }
+
+    /// Where what goes over its line can be listened to; `None` when it has no line
+    /// of its own.
+    fn tap(&self) -> Option<&Tap> {
+        None
+    }
+
+    /// Understands what was recorded of its line; `None` when it has none.
+    fn rehearse(&self) -> Option<Box<dyn Rehearsal>> {
+        None
+    }
+}
+
+/// Understands what went over a line once, without the line. Takes no time: how
+/// long a silence was is told.
+pub trait Rehearsal: Send {
+    /// The device said this.
+    fn received(&mut self, bytes: &[u8], batch: &mut Batch);
+
+    /// It was asked this.
+    fn asked(&mut self, request: &[u8]);
+
+    /// For so long nothing went over the line.
+    fn silent(&mut self, silence: Duration, batch: &mut Batch);
 }
 
 /// An open device. Dropping it closes the device, at once.

@@ -1,7 +1,7 @@
 //! A device that prints lines on a serial port.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +18,11 @@ use crate::serial::checksum::Checksum;
 use crate::serial::format::{Encoding, FieldSettings, FormatKind, FormatSettings};
 use crate::serial::frame::FrameSettings;
 use crate::serial::preset::{self, PresetName};
-use crate::serial::{Language, Question, Reader};
+use crate::serial::rs485::Rs485;
+use crate::serial::{Language, Question, Reader, Rehearsed};
 use crate::settings::Report;
 use crate::usb::UsbId;
-use crate::{Device, Driver, Failure};
+use crate::{Device, Driver, Failure, Rehearsal, Tap};
 
 /// How often a device is asked that must be, unless `poll` says otherwise.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +40,9 @@ pub(crate) struct Settings {
     port: Option<String>,
     /// Instead of `port`: "vendor:product" or "vendor:product:serial".
     usb: Option<String>,
+    /// Where /sys and /dev are, in which `usb` is looked up.
+    #[serde(default = "root")]
+    root: PathBuf,
     /// Bits a second.
     #[serde(default = "baud")]
     baud: u32,
@@ -54,6 +58,8 @@ pub(crate) struct Settings {
     /// Flow control.
     #[serde(default)]
     flow: Flow,
+    /// On an RS-485 bus: the UART's driver switches the transceiver by RTS.
+    rs485: Option<Rs485>,
     /// A device that is known: its baud, frame, format and channels are the
     /// defaults.
     #[expect(dead_code, reason = "read before, to complete the table; here for the schema")]
@@ -83,6 +89,10 @@ pub(crate) struct Settings {
     #[serde(default, with = "humantime_serde::option")]
     #[schemars(with = "Option<String>")]
     response_timeout: Option<Duration>,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from("/")
 }
 
 fn baud() -> u32 {
@@ -143,10 +153,12 @@ driver = "serial"
 port = "/dev/serial/by-id/usb-Arduino_Uno-if00"   # a name that outlives replugging
 # usb = "2341:0043"          # instead of port: "vendor:product" or "vendor:product:serial"
 baud = 115200
+# root = "/"                 # where /sys and /dev are, for usb
 # data_bits = 8
 # parity = "none"            # or "odd", "even"
 # stop_bits = 1
 # flow = "none"              # or "software", "hardware"
+# rs485 = { rts_on_send = true, delay_before = "0ms", delay_after = "0ms", rx_during_tx = false }
 # preset = "pms5003"         # a device that is known: baud, frame, format and channels are its
 # frame = "line"             # ended by CR, LF or both; the others are below
 format = "json"              # or "csv", "keyvalue", "regex", "binary"
@@ -243,6 +255,9 @@ door        = { type = "boolean" }
             }
             _ => {}
         }
+        if let Some(rs485) = &settings.rs485 {
+            sound &= rs485.check(report);
+        }
         let framer = settings.frame.clone().framer(settings.character(), report);
         let format = FormatSettings {
             format: settings.format,
@@ -262,6 +277,7 @@ door        = { type = "boolean" }
             ignore,
             question: settings.request.clone().map(question),
             channels: channels.len(),
+            tap: Tap::default(),
         };
         sound.then_some(Box::new(Checked { at: at?, settings, language }))
     }
@@ -273,6 +289,17 @@ impl Settings {
         let parity = u32::from(!matches!(self.parity, ParityBit::None));
         let bits = 1 + u32::from(self.data_bits) + parity + u32::from(self.stop_bits);
         Duration::from_secs(bits.into()) / self.baud.max(1)
+    }
+}
+
+impl At {
+    /// # Errors
+    /// When no USB device has these ids.
+    fn path(&self, root: &Path) -> Result<String, Failure> {
+        match self {
+            At::Path(path) => Ok(path.clone()),
+            At::Usb(id) => id.port(root),
+        }
     }
 }
 
@@ -302,11 +329,21 @@ fn at(settings: &Settings, report: &mut Report<'_>) -> Option<At> {
 
 #[async_trait]
 impl Driver for Checked {
+    fn tap(&self) -> Option<&Tap> {
+        Some(&self.language.tap)
+    }
+
+    fn rehearse(&self) -> Option<Box<dyn Rehearsal>> {
+        Some(Box::new(Rehearsed::new(self.language.clone())))
+    }
+
+    fn is_there(&self) -> Option<bool> {
+        let path = self.at.path(&self.settings.root);
+        Some(path.is_ok_and(|path| Path::new(&path).exists()))
+    }
+
     async fn open(&self) -> Result<Box<dyn Device>, Failure> {
-        let path = match &self.at {
-            At::Path(path) => path.clone(),
-            At::Usb(id) => id.port(Path::new("/sys"))?,
-        };
+        let path = self.at.path(&self.settings.root)?;
         let settings = &self.settings;
         let port = tokio_serial::new(&path, settings.baud)
             .data_bits(match settings.data_bits {
@@ -330,6 +367,9 @@ impl Driver for Checked {
             .exclusive(true)
             .open_native_async()
             .map_err(|error| refused(&path, &error))?;
+        if let Some(rs485) = &settings.rs485 {
+            rs485.apply(&path, &port)?;
+        }
         Ok(Box::new(Reader::over(port, path, self.language.clone())))
     }
 }

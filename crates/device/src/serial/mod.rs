@@ -10,7 +10,8 @@ pub(crate) mod format;
 pub(crate) mod frame;
 pub(crate) mod preset;
 mod reader;
+pub(crate) mod rs485;
 #[cfg(test)]
 mod telegrams;
 
-pub(crate) use reader::{Language, Question, Reader};
+pub(crate) use reader::{Language, Question, Reader, Rehearsed};

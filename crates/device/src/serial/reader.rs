@@ -1,3 +1,5 @@
+mod rehearsal;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +14,10 @@ use tracing::{info, warn};
 
 use super::format::{Encoding, Format, shown};
 use super::frame::{Framer, Frames, Piece};
+use crate::recording::{Tap, Way};
 use crate::{Batch, Device, Failure};
+
+pub(crate) use rehearsal::Rehearsed;
 
 /// A frame that begins sooner than this after the opening was probably under
 /// way before it. At 9600 baud a character takes a millisecond.
@@ -48,6 +53,8 @@ pub(crate) struct Language {
     pub question: Option<Question>,
     /// How many channels there are.
     pub channels: usize,
+    /// Where what goes over the line can be listened to.
+    pub tap: Tap,
 }
 
 /// What is sent to a device that must be asked.
@@ -129,6 +136,7 @@ impl<P: AsyncRead + AsyncWrite + Send + Unpin> Reader<P> {
             if let Some(opened) = self.opened.take() {
                 self.cut = opened.elapsed() < CUT_WITHIN;
             }
+            self.language.tap.tell(Way::From, &self.frames.room()[..count]);
             self.frames.filled(count);
             total += count as u128;
             if !self.frames.has_room() {
@@ -194,6 +202,7 @@ impl<P: AsyncRead + AsyncWrite + Send + Unpin> Reader<P> {
         let Question { request, patience } = question;
         let written = time::timeout(*patience, self.port.write_all(request)).await;
         written.unwrap_or(Ok(())).map_err(|error| gone(&self.name, &error))?;
+        self.language.tap.tell(Way::To, request);
         let asked = Instant::now();
         let (before, deadline) = (batch.samples.len(), asked + *patience);
         let mut echo = true;
@@ -241,7 +250,9 @@ impl<P: AsyncRead + AsyncWrite + Send + Unpin> Reader<P> {
             match self.port.read(self.frames.room()).now_or_never() {
                 None => break,
                 Some(Ok(0)) => return Err(unplugged(&self.name)),
-                Some(Ok(_)) => {}
+                Some(Ok(count)) => {
+                    self.language.tap.tell(Way::From, &self.frames.room()[..count]);
+                }
                 Some(Err(error)) => return Err(gone(&self.name, &error)),
             }
         }
@@ -286,96 +297,4 @@ fn unplugged(name: &str) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use reading::Kind;
-    use tokio::io::{AsyncWriteExt, duplex};
-
-    use super::*;
-    use crate::serial::format::Json;
-
-    fn over<P: AsyncRead + AsyncWrite + Send + Unpin>(port: P, name: &str) -> Reader<P> {
-        let language = Language {
-            framer: Framer::Line(Default::default()),
-            format: Format::Json(Json::new(&[("t".to_owned(), Kind::Number)])),
-            encoding: Encoding::default(),
-            ignore: None,
-            question: None,
-            channels: 1,
-        };
-        Reader::over(port, name.to_owned(), language)
-    }
-
-    fn numbers(batch: &mut Batch) -> Vec<f64> {
-        batch.samples.drain(..).filter_map(|sample| sample.value.number()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_line_in_pieces_is_one_line_and_the_end_of_the_port_is_a_loss() {
-        let (mut device, port) = duplex(64);
-        let mut open = over(port, "/dev/pts/1");
-        let mut batch = Batch::default();
-        device.write_all(b"{\"t\":1}\r\n{\"t\":").await.unwrap();
-        open.read(&mut batch).await.unwrap();
-        device.write_all(b"2}\n").await.unwrap();
-        open.read(&mut batch).await.unwrap();
-        assert_eq!(numbers(&mut batch), [1.0, 2.0]);
-        drop(device);
-        assert_eq!(open.read(&mut batch).await.unwrap_err().fault, Fault::Absent);
-    }
-
-    #[tokio::test]
-    async fn noise_is_counted_and_the_port_goes_on() {
-        let (mut device, port) = duplex(64 * 1024);
-        let mut open = over(port, "/dev/pts/1");
-        let mut batch = Batch::default();
-        let long = vec![b'x'; 20_000];
-        for bytes in [b"\xff\xfe\x00{\n{\"t\":1}\n".as_slice(), &long, b"\n{\"t\":2}\n"] {
-            device.write_all(bytes).await.unwrap();
-            open.read(&mut batch).await.unwrap();
-        }
-        assert_eq!((numbers(&mut batch), batch.noise), (vec![1.0, 2.0], 2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn lines_that_follow_closely_are_taken_together_and_one_alone_at_once() {
-        let (mut device, port) = duplex(64 * 1024);
-        let mut open = over(port, "/dev/pts/1");
-        let mut batch = Batch::default();
-        let start = Instant::now();
-        for pause in [1_000, 1] {
-            device.write_all(b"{\"t\":1}\n").await.unwrap();
-            open.read(&mut batch).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        assert_eq!(start.elapsed(), Duration::from_millis(1_001), "a line alone waited");
-        for _ in 0..3 {
-            device.write_all(b"{\"t\":2}\n").await.unwrap();
-        }
-        open.read(&mut batch).await.unwrap();
-        assert_eq!(numbers(&mut batch), [1.0, 1.0, 2.0, 2.0, 2.0]);
-        assert_eq!(start.elapsed(), Duration::from_millis(1_005));
-
-        // One that never stops isn't made to wait.
-        device.write_all(&b"{\"t\":3}\n".repeat(1_000)).await.unwrap();
-        open.read(&mut batch).await.unwrap();
-        device.write_all(b"{\"t\":4}\n").await.unwrap();
-        let flooded = Instant::now();
-        open.read(&mut batch).await.unwrap();
-        assert_eq!(flooded.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_line_of_a_port_may_be_cut_and_is_no_noise() {
-        for (after, name, noise) in
-            [(0, "/dev/ttyS0", 0), (21, "/dev/ttyS0", 1), (0, "/dev/pts/1", 1)]
-        {
-            let (mut device, port) = duplex(64);
-            let mut open = over(port, name);
-            let mut batch = Batch::default();
-            tokio::time::sleep(Duration::from_millis(after)).await;
-            device.write_all(b"\":1}\n{\"t\":2}\n").await.unwrap();
-            open.read(&mut batch).await.unwrap();
-            assert_eq!((numbers(&mut batch), batch.noise), (vec![2.0], noise), "{name} {after}");
-        }
-    }
-}
+mod tests;

@@ -60,26 +60,32 @@ const fn named(name: &'static str, sources: &'static [Source]) -> Named {
 /// NMEA 0183, version 4.11, "Approved sentences". Angles are in degrees, speeds in
 /// metres a second whatever the sentence has, north and east are positive.
 static NAMED: &[Named] = &[
-    named("latitude", &[
-        ("GGA", |s| s.fixed(6)?.degrees(2)),
-        ("GNS", |s| s.ranged()?.degrees(2)),
-        ("RMC", |s| s.active(2)?.degrees(3)),
-        ("GLL", |s| s.active(6)?.degrees(1)),
-    ]),
-    named("longitude", &[
-        ("GGA", |s| s.fixed(6)?.degrees(4)),
-        ("GNS", |s| s.ranged()?.degrees(4)),
-        ("RMC", |s| s.active(2)?.degrees(5)),
-        ("GLL", |s| s.active(6)?.degrees(3)),
-    ]),
-    named("altitude", &[
-        ("GGA", |s| s.fixed(6)?.number(9)),
-        ("GNS", |s| s.ranged()?.number(9)),
-    ]),
-    named("speed", &[
-        ("RMC", |s| Some(s.active(2)?.number(7)? * KNOT)),
-        ("VTG", |s| Some(s.number(5)? * KNOT)),
-    ]),
+    named(
+        "latitude",
+        &[
+            ("GGA", |s| s.fixed(6)?.degrees(2)),
+            ("GNS", |s| s.ranged()?.degrees(2)),
+            ("RMC", |s| s.active(2)?.degrees(3)),
+            ("GLL", |s| s.active(6)?.degrees(1)),
+        ],
+    ),
+    named(
+        "longitude",
+        &[
+            ("GGA", |s| s.fixed(6)?.degrees(4)),
+            ("GNS", |s| s.ranged()?.degrees(4)),
+            ("RMC", |s| s.active(2)?.degrees(5)),
+            ("GLL", |s| s.active(6)?.degrees(3)),
+        ],
+    ),
+    named("altitude", &[("GGA", |s| s.fixed(6)?.number(9)), ("GNS", |s| s.ranged()?.number(9))]),
+    named(
+        "speed",
+        &[
+            ("RMC", |s| Some(s.active(2)?.number(7)? * KNOT)),
+            ("VTG", |s| Some(s.number(5)? * KNOT)),
+        ],
+    ),
     named("course", &[("RMC", |s| s.active(2)?.number(8)), ("VTG", |s| s.number(1))]),
     named("fix", &[("GGA", |s| s.number(6))]),
     named("fix_mode", &[("GSA", |s| s.number(2))]),
@@ -88,10 +94,7 @@ static NAMED: &[Named] = &[
     named("hdop", &[("GGA", |s| s.fixed(6)?.number(8)), ("GSA", |s| s.placed()?.number(16))]),
     named("vdop", &[("GSA", |s| s.placed()?.number(17))]),
     named("geoid", &[("GGA", |s| s.fixed(6)?.number(11))]),
-    named("variation", &[
-        ("RMC", |s| s.signed(10, "E", "W")),
-        ("HDG", |s| s.signed(4, "E", "W")),
-    ]),
+    named("variation", &[("RMC", |s| s.signed(10, "E", "W")), ("HDG", |s| s.signed(4, "E", "W"))]),
     named("heading", &[("HDT", |s| s.number(1))]),
     named("heading_magnetic", &[("HDG", |s| s.number(1)), ("HDM", |s| s.number(1))]),
     named("rate_of_turn", &[("ROT", |s| s.active(2)?.number(1))]),
@@ -150,7 +153,8 @@ impl Nmea {
                 }
                 Field::Transducer(name) if sentence.is("XDR") => {
                     for first in (1..sentence.count).step_by(4) {
-                        if sentence.word(first + 3) == name && !sentence.word(first + 1).is_empty() {
+                        if sentence.word(first + 3) == name && !sentence.word(first + 1).is_empty()
+                        {
                             let text = Scalar::Text(sentence.word(first + 1));
                             batch.push(channel, value(wanted.kind, text));
                         }
@@ -312,8 +316,8 @@ impl<'a> Words<'a> {
         } else if self.is("ZDA") {
             let (day, month) = (pair(self.word(2), 0)?, pair(self.word(3), 0)?);
             let year = self.word(4);
-            (pair(year, 0)?, pair(year, 2)?);
-            write!(time, "{year}-{month}-{day}").ok()?;
+            let (century, year) = (pair(year, 0)?, pair(year, 2)?);
+            write!(time, "{century}{year}-{month}-{day}").ok()?;
         } else {
             return None;
         }
@@ -421,7 +425,8 @@ mod tests {
               XDR.TempAir = 19.52
             $PGRMZ,93,f,3*21
               PGRMZ.1 = 93
-        "#]].assert_eq(&said(&[
+        "#]]
+        .assert_eq(&said(&[
             "$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47",
             "$GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130998,011.3,E*62",
             "$GNRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A,V*33",
@@ -458,7 +463,8 @@ mod tests {
             $GPGSA,A,1,,,,,,,,,,,,,99.99,99.99,99.99*30
               fix_mode = 1
             $GPGLL,,,,,,V,N*64
-        "#]].assert_eq(&said(&[
+        "#]]
+        .assert_eq(&said(&[
             "$GPRMC,,V,,,,,,,,,,N*53",
             "$GPVTG,,,,,,,,,N*30",
             "$GPGGA,,,,,,0,00,99.99,,,,,,*48",

@@ -105,11 +105,7 @@ static NAMED: &[Named] = &[
     number("energy_export", "kW.h", &[code(2, 8, 0)]),
     number("energy_export_t1", "kW.h", &[code(2, 8, 1)]),
     number("energy_export_t2", "kW.h", &[code(2, 8, 2)]),
-    number("power", "W", &[
-        code(16, 7, 0),
-        code(1, 7, 0),
-        code(15, 7, 0),
-    ]),
+    number("power", "W", &[code(16, 7, 0), code(1, 7, 0), code(15, 7, 0)]),
     number("power_import", "W", &[code(1, 7, 0)]),
     number("power_export", "W", &[code(2, 7, 0)]),
     number("power_l1", "W", &[code(36, 7, 0)]),
@@ -140,12 +136,10 @@ static NAMED: &[Named] = &[
     number("voltage_swells_l2", "1", &[code(52, 36, 0)]),
     number("voltage_swells_l3", "1", &[code(72, 36, 0)]),
     // Not those of the meters behind it.
-    text("meter", &[
-        of(1, 0, [96, 1, 0, 255]),
-        of(0, 0, [96, 1, 1, 255]),
-        code(0, 0, 0),
-        code(0, 0, 9),
-    ]),
+    text(
+        "meter",
+        &[of(1, 0, [96, 1, 0, 255]), of(0, 0, [96, 1, 1, 255]), code(0, 0, 0), code(0, 0, 9)],
+    ),
     text("meter_time", &[of(0, 0, [1, 0, 0, 255])]),
     text("message", &[code(96, 13, 0)]),
     text("version", &[code(0, 2, 8)]),
@@ -409,7 +403,8 @@ pub(super) mod tests {
 
     /// Every register that has a name, and more.
     pub(crate) fn all(more: &[&'static str]) -> Vec<(String, Kind)> {
-        let texts = ["meter", "meter_time", "message", "version", IDENTIFICATION, "F.F", "1-0:0.0.9"];
+        let texts =
+            ["meter", "meter_time", "message", "version", IDENTIFICATION, "F.F", "1-0:0.0.9"];
         super::super::tests::fields(names().chain(more.iter().copied()), &texts)
     }
 

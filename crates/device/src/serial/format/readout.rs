@@ -50,7 +50,9 @@ impl Readout {
             let Ok(code) = Code::parse(code) else { continue };
             let [first, second, ..] = groups.all;
             match (code.medium, code.register, groups.count) {
-                (medium, register, _) if medium == VERSION.medium && register == VERSION.register => {
+                (medium, register, _)
+                    if medium == VERSION.medium && register == VERSION.register =>
+                {
                     // Before version 4 there is none of this either.
                     if !checked {
                         return Err(NotUnderstood);
@@ -200,7 +202,8 @@ mod tests {
             message = ""
             gas = 1.001
             identification = "ISk5\\2MT382-1004"
-        "#]].assert_eq(&said(V2_2));
+        "#]]
+        .assert_eq(&said(V2_2));
     }
 
     #[test]
@@ -256,7 +259,8 @@ mod tests {
             gas = 981.443
             identification = "KFM5KAIFA-METER"
             0-1:24.2.1 = 981.443
-        "#]].assert_eq(&said(V4));
+        "#]]
+        .assert_eq(&said(V4));
     }
 
     #[test]
@@ -297,7 +301,8 @@ mod tests {
             gas = 0.107
             identification = "ISk5\\2MT382-1000"
             0-1:24.2.1 = 0.107
-        "#]].assert_eq(&said(V5));
+        "#]]
+        .assert_eq(&said(V5));
     }
 
     #[test]
@@ -314,7 +319,8 @@ mod tests {
             identification = "ESY5Q3DB1024 V3.04"
             1-0:1.8.0 = 52185.7825309
             1-0:96.5.5 = 80
-        "#]].assert_eq(&said(Q3D));
+        "#]]
+        .assert_eq(&said(Q3D));
     }
 
     /// IEC 62056-21, section 6.4: STX behind the first line, and a block check
@@ -336,7 +342,8 @@ mod tests {
             1-0:1.8.0 = 12345.6
             F.F = "00"
             1.6.0 = 3140
-        "#]].assert_eq(&said(&mode_c()));
+        "#]]
+        .assert_eq(&said(&mode_c()));
     }
 
     /// e-MUCS H, section 5.2: Belgian gas is 24.2.3, water comes on another
@@ -354,7 +361,8 @@ mod tests {
             water = 872.234
             identification = "FLU5\\253770234_A"
             1.6.0 = 2589
-        "#]].assert_eq(&said(&format!("{readout}{crc:04X}\r\n")));
+        "#]]
+        .assert_eq(&said(&format!("{readout}{crc:04X}\r\n")));
     }
 
     /// The unit that a meter gives is the unit of its register, or it is neither.

@@ -285,20 +285,23 @@ mod tests {
             status = 432
             1-0:15.7.0 = 126.6
             1-0:0.0.9 = "06454d4801027156cd45"
-        "#]].assert_eq(&said(&bytes(EMH)));
+        "#]]
+        .assert_eq(&said(&bytes(EMH)));
         expect![[r#"
             energy_import = 198.9273
             power = 26
             meter = "0a0149534b0004325ec5"
             status = 1868036
-        "#]].assert_eq(&said(&bytes(ISKRA)));
+        "#]]
+        .assert_eq(&said(&bytes(ISKRA)));
         expect![[r#"
             energy_import = 13.2329
             energy_export = 1500.3213
             power = -105.5
             meter = "0a01445a4700039e2053"
             status = 1861892
-        "#]].assert_eq(&said(&bytes(DZG)));
+        "#]]
+        .assert_eq(&said(&bytes(DZG)));
         expect![[r#"
             energy_import_t1 = 0
             energy_import_t2 = 177.3601
@@ -313,7 +316,8 @@ mod tests {
             frequency = 50
             meter = "0a01484c59020003a910"
             status = 1835268
-        "#]].assert_eq(&said(&bytes(HOLLEY)));
+        "#]]
+        .assert_eq(&said(&bytes(HOLLEY)));
     }
 
     /// A file around messages, filled up and with its CRC.

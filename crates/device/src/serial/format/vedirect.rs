@@ -23,23 +23,29 @@ enum Field {
     /// The number behind a label, times 10^so much, or its text.
     Label(String, i32),
     /// The number behind a label, in words.
-    Words(&'static str, &'static [(i64, &'static str)]),
+    Words(&'static str, Words),
 }
 
 /// "VE.Direct Protocol", version 3.33, "Field descriptions": there volts, amperes
 /// and ampere-hours are in thousandths, shares in per mille, energies in hundredths
 /// of a kWh. What isn't here is as it is.
 const SCALED: &[(i32, &[&str])] = &[
-    (-3, &[
-        "V", "V2", "V3", "VS", "VM", "VPV", "I", "I2", "I3", "IL", "CE", "H1", "H2", "H3", "H6", "H7",
-        "H8", "H15", "H16",
-    ]),
+    (
+        -3,
+        &[
+            "V", "V2", "V3", "VS", "VM", "VPV", "I", "I2", "I3", "IL", "CE", "H1", "H2", "H3",
+            "H6", "H7", "H8", "H15", "H16",
+        ],
+    ),
     (-2, &["H17", "H18", "H19", "H20", "H22", "AC_OUT_V", "DC_IN_V"]),
     (-1, &["DM", "SOC", "AC_OUT_I", "DC_IN_I"]),
 ];
 
+/// Numbers, and what they mean.
+type Words = &'static [(i64, &'static str)];
+
 /// The numbers of `CS`.
-const STATES: &[(i64, &str)] = &[
+const STATES: Words = &[
     (0, "off"),
     (1, "low power"),
     (2, "fault"),
@@ -58,10 +64,10 @@ const STATES: &[(i64, &str)] = &[
 ];
 
 /// The numbers of `MPPT`.
-const TRACKER: &[(i64, &str)] = &[(0, "off"), (1, "limited"), (2, "tracking")];
+const TRACKER: Words = &[(0, "off"), (1, "limited"), (2, "tracking")];
 
 /// The numbers of `ERR`.
-const ERRORS: &[(i64, &str)] = &[
+const ERRORS: Words = &[
     (0, "none"),
     (2, "battery voltage too high"),
     (17, "charger temperature too high"),
@@ -85,7 +91,7 @@ const ERRORS: &[(i64, &str)] = &[
 ];
 
 /// Fields that say the number of a label in words.
-static WORDS: &[(&str, &str, &[(i64, &str)])] =
+static WORDS: &[(&str, &str, Words)] =
     &[("state", "CS", STATES), ("tracker", "MPPT", TRACKER), ("error", "ERR", ERRORS)];
 
 impl VeDirect {
@@ -183,9 +189,11 @@ mod tests {
     /// Recordings published with `vedirect` (karioja): of a BMV-702, whose fields
     /// are two blocks, and of a SmartSolar MPPT 75/10; and a BlueSolar's values
     /// from the description of `ve.direct` (bencevans).
-    const BMV: &[u8] = b"\r\nPID\t0x203\r\nV\t12065\r\nI\t-7625\r\nP\t-92\r\nCE\t-65473\r\nSOC\t839\
+    const BMV: &[u8] =
+        b"\r\nPID\t0x203\r\nV\t12065\r\nI\t-7625\r\nP\t-92\r\nCE\t-65473\r\nSOC\t839\
         \r\nTTG\t942\r\nAlarm\tOFF\r\nRelay\tOFF\r\nAR\t0\r\nBMV\t700\r\nFW\t0308\r\nChecksum\tq";
-    const HISTORY: &[u8] = b"\r\nH1\t-149322\r\nH2\t-82854\r\nH3\t0\r\nH4\t0\r\nH5\t0\r\nH6\t-5526294\
+    const HISTORY: &[u8] =
+        b"\r\nH1\t-149322\r\nH2\t-82854\r\nH3\t0\r\nH4\t0\r\nH5\t0\r\nH6\t-5526294\
         \r\nH7\t11733\r\nH8\t16161\r\nH9\t368003\r\nH10\t26\r\nH11\t0\r\nH12\t0\r\nH17\t6843\
         \r\nH18\t8527\r\nChecksum\t\xbc";
     const MPPT: &[u8] = b"\r\nPID\t0xA04C\r\nFW\t150\r\nSER#\tHQ1512ABCDE\r\nV\t12790\r\nI\t800\
@@ -199,7 +207,8 @@ mod tests {
             Relay AR OR H1 H2 H3 H4 H5 H6 H7 H8 H9 H10 H11 H12 H13 H14 H15 H16 H17 H18 H19 H20 H21 \
             H22 H23 ERR CS MPPT MODE AC_OUT_V AC_OUT_I AC_OUT_S WARN DC_IN_V DC_IN_I DC_IN_P MON \
             HSDS PID FW FWE SER# BMV";
-        let texts = ["state", "tracker", "error", "LOAD", "Alarm", "Relay", "PID", "FW", "SER#", "BMV"];
+        let texts =
+            ["state", "tracker", "error", "LOAD", "Alarm", "Relay", "PID", "FW", "SER#", "BMV"];
         fields(all.split_ascii_whitespace(), &texts)
     }
 
@@ -224,7 +233,8 @@ mod tests {
             PID = "0x203"
             FW = "0308"
             BMV = "700"
-        "#]].assert_eq(&said(BMV));
+        "#]]
+        .assert_eq(&said(BMV));
         expect![[r#"
             H1 = -149.322
             H2 = -82.854
@@ -240,7 +250,8 @@ mod tests {
             H12 = 0
             H17 = 68.43
             H18 = 85.27
-        "#]].assert_eq(&said(HISTORY));
+        "#]]
+        .assert_eq(&said(HISTORY));
     }
 
     #[test]
@@ -268,7 +279,8 @@ mod tests {
             PID = "0xA04C"
             FW = "150"
             SER# = "HQ1512ABCDE"
-        "#]].assert_eq(&said(MPPT));
+        "#]]
+        .assert_eq(&said(MPPT));
     }
 
     /// "VE.Direct Protocol", "HEX protocol": its frames may come anywhere.
@@ -290,7 +302,10 @@ mod tests {
         let said = listed(&fields, |batch| format.parse(&block, batch));
         assert_eq!(said, "NEW = 7\nV = \"12065\"\n");
         let wrong = VeDirect::new(&[("voltage".to_owned(), Kind::Number)]).err().unwrap();
-        assert!(wrong.1.starts_with("unknown field \"voltage\"; there are `state`, `tracker`"), "{wrong:?}");
+        assert!(
+            wrong.1.starts_with("unknown field \"voltage\"; there are `state`, `tracker`"),
+            "{wrong:?}"
+        );
     }
 
     /// With the byte that makes the sum right.

@@ -23,9 +23,15 @@ impl SmlFile {
         while let Some(at) = memmem::find(&within[from..], &ESCAPE).map(|at| from + at) {
             let Some(what) = within.get(at + 4..at + 8) else { break };
             match what {
-                // The data is the escape itself.
-                [0x1b, 0x1b, 0x1b, 0x1b] => from = at + 8,
-                [END, ..] => return Found::Frame { at: 0..at + 8, next: at + 8, again: at + 8 },
+                // The data is the escape itself, or the end of this file was lost
+                // just behind one.
+                [0x1b, 0x1b, 0x1b, 0x1b] => match within.get(at + 8..at + 12) {
+                    Some(next) if next == BEGIN => return Found::Noise(at + 4),
+                    Some(_) => from = at + 8,
+                    None => break,
+                },
+                // What was lost may be the CRC, and this the beginning of the next.
+                [END, ..] => return Found::Frame { at: 0..at + 8, next: at + 8, again: at + 5 },
                 // The end of this one was lost.
                 _ => return Found::Noise(at),
             }

@@ -5,6 +5,8 @@ use super::Preset;
 pub(super) const DSMR: Preset = Preset {
     name: "dsmr",
     summary: "smart meters with a P1 port, DSMR 4 and 5: NL, BE, LU, SE, LT, HU",
+    wiring: "P1, RJ12: 2 request to 5 V (1), 3 ground, 5 data, which is inverted and open collector: \
+             a P1-to-USB cable, or 10 kΩ to 3.3 V and an inverter before a Pi's RX.",
     settings: concat!(
         r#"
 baud = 115200
@@ -18,6 +20,8 @@ baud = 115200
 pub(super) const DSMR2: Preset = Preset {
     name: "dsmr2",
     summary: "smart meters with a P1 port, DSMR 2.2 and 3",
+    wiring: "P1, RJ12: 2 request to 5 V (1), 3 ground, 5 data, which is inverted and open collector: \
+             a P1-to-USB cable, or 10 kΩ to 3.3 V and an inverter before a Pi's RX.",
     settings: concat!(
         r#"
 baud = 9600
@@ -34,6 +38,8 @@ parity = "even"
 pub(super) const D0: Preset = Preset {
     name: "d0",
     summary: "meters with an infrared eye that are asked, IEC 62056-21 mode C",
+    wiring: "An infrared head that also sends, with a magnet on the meter's eye. One that hears itself \
+             is no trouble. Battery-powered meters must not be asked often: poll = \"1h\".",
     settings: concat!(
         r#"
 baud = 300
@@ -54,6 +60,8 @@ timeout = "100s"
 pub(super) const D0_PUSH: Preset = Preset {
     name: "d0-push",
     summary: "meters with an infrared eye that speak text on their own, IEC 62056-21 mode D",
+    wiring: "An infrared head with a magnet on the meter's eye, by USB or with 3.3 V levels; its cable \
+             points down, mostly. Many meters tell power only once unlocked with a PIN.",
     settings: concat!(
         r#"
 # EasyMeter Q3D; mode D itself has 2400.
@@ -71,6 +79,8 @@ parity = "even"
 pub(super) const SML: Preset = Preset {
     name: "sml",
     summary: "German meters with an infrared eye that speak SML on their own: eHZ, EDL, mME",
+    wiring: "An infrared head with a magnet on the meter's eye, by USB or with 3.3 V levels; its cable \
+             points down, mostly. Many meters tell power only once unlocked with a PIN.",
     settings: concat!(
         r#"
 baud = 9600

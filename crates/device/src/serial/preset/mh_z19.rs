@@ -5,6 +5,7 @@ use super::Preset;
 pub(super) const MH_Z19: Preset = Preset {
     name: "mh-z19",
     summary: "Winsen MH-Z19, MH-Z19B, MH-Z19C: carbon dioxide",
+    wiring: "3.3 V levels; Vin takes 5 V. The sensor's Tx goes to our Rx. It needs three minutes to warm up.",
     settings: r#"
 baud = 9600
 poll = "10s"

@@ -23,11 +23,13 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// A device that is known.
-pub(crate) struct Preset {
+pub struct Preset {
     /// The `preset = "…"` that selects it.
     pub name: &'static str,
     /// One line for people.
     pub summary: &'static str,
+    /// How it is connected: levels, and what is easily got wrong.
+    pub wiring: &'static str,
     /// Keys of the device as TOML: `baud`, `frame`, `format` …; the channels that it
     /// has unless the file names some, in `[channel]`; those that the file may name
     /// besides, in `[more]`.
@@ -35,7 +37,7 @@ pub(crate) struct Preset {
 }
 
 /// Every preset, by name.
-pub(crate) const PRESETS: &[Preset] = &[
+pub const PRESETS: &[Preset] = &[
     meters::D0,
     meters::D0_PUSH,
     meters::DSMR,
@@ -50,6 +52,38 @@ pub(crate) const PRESETS: &[Preset] = &[
     vedirect::VEDIRECT,
     vedirect::VEDIRECT_BMV,
 ];
+
+impl Preset {
+    /// A `[device.NAME]` table with it, as one would write it, and what it stands
+    /// for.
+    pub fn sample(&self) -> String {
+        let (device, channels) = self.settings.split_once("[channel]").unwrap_or_default();
+        let (channels, more) = channels.split_once("[more]").unwrap_or((channels, ""));
+        let mut sample = format!(
+            "[device.{0}]\ndriver = \"serial\"\nport = \"/dev/ttyUSB0\"\npreset = \"{0}\"\n\n\
+             # It stands for these; what you write yourself counts instead.\n",
+            self.name
+        );
+        let mut commented = |text: &str, before: &str| {
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                let line = line.strip_prefix("# ").unwrap_or(line);
+                sample += &format!("{before}{line}\n");
+            }
+        };
+        commented(device, "# ");
+        commented("And for these channels, unless you name some.", "# ");
+        commented(&format!("[device.{}.channel]", self.name), "# ");
+        commented(channels, "# ");
+        if !more.is_empty() {
+            commented(
+                "These you may name besides, under any name: house = { field = \"…\" }",
+                "# ",
+            );
+            commented(more, "# ");
+        }
+        sample
+    }
+}
 
 /// The name of a preset that there is.
 #[derive(Clone, Debug)]
@@ -174,9 +208,7 @@ impl JsonSchema for PresetName {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let one = |preset: &Preset| {
-            serde_json::json!({ "const": preset.name, "description": preset.summary })
-        };
+        let one = |preset: &Preset| serde_json::json!({ "const": preset.name, "description": preset.summary });
         json_schema!({ "oneOf": PRESETS.iter().map(one).collect::<Vec<_>>() })
     }
 }

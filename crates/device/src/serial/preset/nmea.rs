@@ -4,6 +4,8 @@ use super::Preset;
 pub(super) const NMEA_GPS: Preset = Preset {
     name: "nmea-gps",
     summary: "a GPS receiver, or a ship's instruments, with NMEA 0183",
+    wiring: "A module has 3.3 V levels, most take 5 V supply; its TX goes to our RX. A ship's \
+             instruments have RS-422 or RS-232: with an adapter, never to a Pi's pins.",
     settings: concat!(
         r#"
 # Most modules; "GPS mice" with SiRF chips and ships' instruments have 4800.
@@ -19,6 +21,8 @@ baud = 9600
 pub(super) const UBLOX: Preset = Preset {
     name: "ublox",
     summary: "u-blox NEO, MAX, ZED: a GNSS receiver in its factory settings",
+    wiring: "3.3 V levels, TXD to our RX; or its USB port. ModemManager takes it for a modem: \
+             remove that, or use a port of the Pi's own.",
     settings: concat!(
         r#"
 # NEO-6 to NEO-M8; from M9 on it is 38400, over USB it doesn't matter.
@@ -35,7 +39,8 @@ mod tests {
     /// "u-blox 8 / M8 Receiver description", sections 31.2.4 and 31.2.14.
     #[test]
     fn a_second_of_a_receiver() {
-        let second = b"$GNRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A,V*33\r\n\
+        let second =
+            b"$GNRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A,V*33\r\n\
             $GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B\r\n";
         for preset in ["nmea-gps", "ublox"] {
             let expected = [

@@ -6,6 +6,7 @@ use super::Preset;
 pub(super) const PMS5003: Preset = Preset {
     name: "pms5003",
     summary: "Plantower PMS5003, PMSA003: particulate matter",
+    wiring: "3.3 V levels and 5 V supply; SET and RESET stay open. Its Tx goes to our Rx.",
     settings: SETTINGS,
 };
 
@@ -14,6 +15,7 @@ pub(super) const PMS5003: Preset = Preset {
 pub(super) const PMS7003: Preset = Preset {
     name: "pms7003",
     summary: "Plantower PMS7003, PMS1003: particulate matter",
+    wiring: "3.3 V levels and 5 V supply; SET and RESET stay open. Its Tx goes to our Rx.",
     settings: SETTINGS,
 };
 

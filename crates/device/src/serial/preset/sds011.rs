@@ -5,6 +5,7 @@ use super::Preset;
 pub(super) const SDS011: Preset = Preset {
     name: "sds011",
     summary: "Nova Fitness SDS011: particulate matter",
+    wiring: "3.3 V levels and 5 V supply, or the USB adapter that comes with it.",
     settings: r#"
 baud = 9600
 frame = { fixed = { length = 10, start = [0xaa, 0xc0], end = [0xab] } }

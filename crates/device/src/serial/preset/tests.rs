@@ -115,3 +115,25 @@ fn the_file_says_more_than_the_preset_and_errors_stand_where_it_is_named() {
     let (_, errors) = parsed("port = '/dev/x'\npreset = 'sds11'");
     assert!(errors[0].message.contains("did you mean \"sds011\"?"), "{errors:?}");
 }
+
+/// What is printed to start from is what the preset says.
+#[test]
+fn a_sample_is_accepted_with_what_it_has_commented_out() {
+    for preset in PRESETS {
+        let uncommented = preset.sample().replace("\n# ", "\n");
+        let is_toml =
+            |line: &&str| line.contains('=') && !line.contains('…') || line.starts_with('[');
+        for sample in [
+            preset.sample(),
+            uncommented.lines().filter(is_toml).fold(String::new(), |all, line| all + line + "\n"),
+        ] {
+            let file = DeTable::parse(&sample).unwrap_or_else(|error| panic!("{error}\n{sample}"));
+            let device = table_of(Some(file.get_ref()["device"].clone())).remove(preset.name);
+            let table = Spanned::new(0..0, table_of(device));
+            let mut errors = Vec::new();
+            let config = Config::parse("x", table, &mut errors);
+            assert_eq!(errors, [], "{sample}");
+            assert!(!config.unwrap().channels().is_empty());
+        }
+    }
+}

@@ -4,6 +4,8 @@ use super::Preset;
 pub(super) const VEDIRECT: Preset = Preset {
     name: "vedirect",
     summary: "Victron MPPT solar chargers and Phoenix inverters, by VE.Direct",
+    wiring: "VE.Direct to USB cable, or pins: 1 ground, 3 the device's TX. Chargers have 3.3 or 5 V \
+             there (see its manual): 5 V needs a level shifter before a Pi's pin. Leave RX open.",
     settings: concat!(
         r#"
 baud = 19200
@@ -32,6 +34,8 @@ time_to_go  = { field = "TTG", unit = "min" }
 pub(super) const VEDIRECT_BMV: Preset = Preset {
     name: "vedirect-bmv",
     summary: "Victron BMV battery monitors and SmartShunt, by VE.Direct",
+    wiring: "VE.Direct to USB cable, or pins: 1 ground, 3 the device's TX. Chargers have 3.3 or 5 V \
+             there (see its manual): 5 V needs a level shifter before a Pi's pin. Leave RX open.",
     settings: concat!(
         r#"
 baud = 19200
