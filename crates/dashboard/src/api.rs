@@ -55,6 +55,7 @@ pub(crate) fn router(shown: Shown) -> Router {
         .route("/api/v1/channels", get(channels))
         .route("/api/v1/readings", get(json))
         .route("/api/v1/readings.csv", get(csv))
+        .route("/api/v1/gaps", get(gaps))
         .route("/api/v1/live", get(live))
         .route("/api/v1/channels/{device}/{channel}", post(outputs::set))
         .route("/api/v1/session", get(account::session))
@@ -98,6 +99,10 @@ async fn csv(
     headers: HeaderMap,
 ) -> Response<Body> {
     history.answer(&uri, &headers, Table::Csv).await
+}
+
+async fn gaps(State(Shown { history, .. }): State<Shown>, uri: Uri) -> Response<Body> {
+    history.gaps(&uri).await
 }
 
 async fn live(request: Request<Body>) -> Response<Body> {

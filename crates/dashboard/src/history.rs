@@ -1,5 +1,7 @@
 //! `GET /api/v1/readings` and `readings.csv`: readings as they were.
 
+mod gaps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,10 +153,8 @@ impl History {
         }
         let unit = spec.as_ref().map_or_else(Unit::default, |spec| spec.unit.clone());
         let turn = timeout(TURN, self.queries.acquire()).await;
-        let _turn = turn.map_err(|_| busy("too many queries at once"))?;
-        let failed = |error: store::Error| {
-            Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot read the store: {error}"))
-        };
+        let _turn = turn.map_err(|_| Refused::busy("too many queries at once"))?;
+        let failed = |error| Refused::failed(&error);
         let Question { channel, from, to, points } = question;
         let query = store::Query { channel, from, to };
         let (rows, truncated) = match points {
@@ -178,7 +178,7 @@ impl History {
         let permit = match rows.len() > SMALL_MAX {
             true => {
                 let permit = self.large.clone().try_acquire_owned();
-                Some(permit.map_err(|_| busy("too many large answers on their way"))?)
+                Some(permit.map_err(|_| Refused::busy("too many large answers on their way"))?)
             }
             false => None,
         };
@@ -227,44 +227,13 @@ fn body(
 
 impl Question {
     fn parse(uri: &Uri, now: Timestamp) -> Result<Question, Refused> {
-        let wrong = |reason: String| Refused(StatusCode::BAD_REQUEST, reason);
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| wrong("the query can't be decoded".into()))?;
-        let (mut channel, mut from, mut to, mut points) = (None, None, None, None);
-        for (key, value) in pairs {
-            let taken = match key.as_str() {
-                "channel" => channel.replace(value).is_some(),
-                "from" => from.replace(value).is_some(),
-                "to" => to.replace(value).is_some(),
-                "points" => points.replace(value).is_some(),
-                _ => {
-                    let known = "use channel, from, to and points";
-                    return Err(wrong(format!("unknown parameter {key:?}: {known}")));
-                }
-            };
-            if taken {
-                return Err(wrong(format!("{key} is given twice")));
-            }
-        }
-        let channel: Channel = match channel.filter(|channel| !channel.is_empty()) {
+        let keys = ["channel", "from", "to", "points"];
+        let [name, from, to, points] = parameters(uri, keys)?;
+        let channel = match name.filter(|name| !name.is_empty()) {
             None => return Err(wrong("which channel? add channel=weather/temperature".into())),
-            Some(text) => text.parse().map_err(|_| {
-                wrong(format!("channel {text:?} is not a device, a slash and a channel"))
-            })?,
+            Some(name) => channel(&name)?,
         };
-        let time = |key: &str, text: Option<String>| match text {
-            Some(text) => instant(&text, now).map(Some).ok_or_else(|| {
-                wrong(format!(
-                    "{key} {text:?} is neither a time (RFC 3339) nor a duration before now (15min)"
-                ))
-            }),
-            None => Ok(None),
-        };
-        let to = time("to", to)?.unwrap_or(now);
-        let from = time("from", from)?.unwrap_or(to - SPAN);
-        if from >= to {
-            return Err(wrong(format!("from ({from}) is not before to ({to})")));
-        }
+        let (from, to) = span(from, to, now, SPAN)?;
         let points = match points {
             None => None,
             Some(text) => match text.parse() {
@@ -274,6 +243,56 @@ impl Question {
         };
         Ok(Question { channel, from, to, points })
     }
+}
+
+fn wrong(reason: String) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, reason)
+}
+
+/// The values of the parameters that there may be, each once.
+fn parameters<const N: usize>(uri: &Uri, keys: [&str; N]) -> Result<[Option<String>; N], Refused> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| wrong("the query can't be decoded".into()))?;
+    let mut values = [const { None }; N];
+    for (key, value) in pairs {
+        let Some(place) = keys.iter().position(|known| *known == key) else {
+            let (last, others) = keys.split_last().unwrap_or((&"none", &[]));
+            let known = format!("use {} and {last}", others.join(", "));
+            return Err(wrong(format!("unknown parameter {key:?}: {known}")));
+        };
+        if values[place].replace(value).is_some() {
+            return Err(wrong(format!("{key} is given twice")));
+        }
+    }
+    Ok(values)
+}
+
+fn channel(text: &str) -> Result<Channel, Refused> {
+    let wrong = |_| wrong(format!("channel {text:?} is not a device, a slash and a channel"));
+    text.parse().map_err(wrong)
+}
+
+/// From when to when; without a word so long until now.
+fn span(
+    from: Option<String>,
+    to: Option<String>,
+    now: Timestamp,
+    long: Duration,
+) -> Result<(Timestamp, Timestamp), Refused> {
+    let time = |key: &str, text: Option<String>| match text {
+        Some(text) => instant(&text, now).map(Some).ok_or_else(|| {
+            wrong(format!(
+                "{key} {text:?} is neither a time (RFC 3339) nor a duration before now (15min)"
+            ))
+        }),
+        None => Ok(None),
+    };
+    let to = time("to", to)?.unwrap_or(now);
+    let from = time("from", from)?.unwrap_or(to - long);
+    if from >= to {
+        return Err(wrong(format!("from ({from}) is not before to ({to})")));
+    }
+    Ok((from, to))
 }
 
 /// A time, or a duration before now.

@@ -47,7 +47,9 @@ pub use access::{Access, Scope};
 pub use config::{Config, ConfigError, Tls, View};
 pub use http::serve;
 pub use hub::Hub;
-pub use status::{Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
+pub use status::{
+    ChannelLedger, Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status,
+};
 
 /// Makes a [`Status`] of this moment. It is called at most once a second, plus
 /// once a request of the API, and must be cheap: from memory.

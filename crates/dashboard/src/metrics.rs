@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use reading::{Datum, Timestamp};
 
-use crate::{DeviceState, ForwarderStatus, Hub, LinkState, Status};
+use crate::{ChannelLedger, DeviceState, ForwarderStatus, Hub, LinkState, Status};
 
 const GAUGE: &str = "gauge";
 const COUNTER: &str = "counter";
@@ -69,13 +69,27 @@ fn gateway(page: &mut Page, status: &Status) {
     let help = "Whether the system clock follows a time source.";
     let synchronized = u8::from(status.clock.synchronized);
     page.one(GAUGE, "tidemill_clock_synchronized", help, synchronized);
-    let ledger = status.ledger;
+    let ledger = &status.ledger;
     let help = "Readings taken from devices, since the store was made.";
     page.one(COUNTER, "tidemill_readings_read_total", help, ledger.read);
     let help = "Readings committed to the store.";
     page.one(COUNTER, "tidemill_readings_stored_total", help, ledger.stored);
     let help = "Readings lost before they were stored.";
     page.one(COUNTER, "tidemill_readings_dropped_total", help, ledger.dropped);
+    type Figure = fn(&ChannelLedger) -> u64;
+    let figures: [(&str, &str, Figure); 3] = [
+        ("read", "Readings taken of the channel, since the store was made.", |of| of.read),
+        ("stored", "Of these, committed to the store.", |of| of.stored),
+        ("dropped", "Of these, lost before they were stored.", |of| of.dropped),
+    ];
+    for (what, help, figure) in figures {
+        let name = format!("tidemill_channel_readings_{what}_total");
+        page.head(COUNTER, &name, help);
+        for of in &ledger.channels {
+            let (device, channel) = of.channel.split_once('/').unwrap_or_default();
+            page.line(&name, &[("device", device), ("channel", channel)], figure(of));
+        }
+    }
 }
 
 fn devices(page: &mut Page, status: &Status) {
@@ -290,7 +304,17 @@ mod tests {
                 pending: 8,
                 dropped: 2,
             }],
-            ledger: Ledger { read: 101, stored: 100, dropped: 1 },
+            ledger: Ledger {
+                read: 101,
+                stored: 100,
+                dropped: 1,
+                channels: vec![ChannelLedger {
+                    channel: "weather/temperature".into(),
+                    read: 101,
+                    stored: 100,
+                    dropped: 1,
+                }],
+            },
             ..Status::default()
         };
         expect![[r##"
@@ -312,6 +336,15 @@ mod tests {
             # HELP tidemill_readings_dropped_total Readings lost before they were stored.
             # TYPE tidemill_readings_dropped_total counter
             tidemill_readings_dropped_total 1
+            # HELP tidemill_channel_readings_read_total Readings taken of the channel, since the store was made.
+            # TYPE tidemill_channel_readings_read_total counter
+            tidemill_channel_readings_read_total{device="weather",channel="temperature"} 101
+            # HELP tidemill_channel_readings_stored_total Of these, committed to the store.
+            # TYPE tidemill_channel_readings_stored_total counter
+            tidemill_channel_readings_stored_total{device="weather",channel="temperature"} 100
+            # HELP tidemill_channel_readings_dropped_total Of these, lost before they were stored.
+            # TYPE tidemill_channel_readings_dropped_total counter
+            tidemill_channel_readings_dropped_total{device="weather",channel="temperature"} 1
             # HELP tidemill_device_up Whether the device answers.
             # TYPE tidemill_device_up gauge
             tidemill_device_up{device="weather",driver="serial"} 1

@@ -26,6 +26,7 @@ pub(crate) const ROUTES: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/channels/{device}/{channel}", Need::Write),
     ("GET", "/api/v1/readings", Need::Look),
     ("GET", "/api/v1/readings.csv", Need::Look),
+    ("GET", "/api/v1/gaps", Need::Look),
     ("GET", "/api/v1/live", Need::Look),
     ("GET", "/api/v1/session", Need::Nothing),
     ("POST", "/api/v1/setup", Need::Nothing),

@@ -113,7 +113,7 @@ pub enum LinkState {
 }
 
 /// Every reading is accounted for: `read = stored + dropped`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Ledger {
     /// Readings taken from devices.
     pub read: u64,
@@ -121,6 +121,37 @@ pub struct Ledger {
     pub stored: u64,
     /// Of these, lost; each loss is a gap.
     pub dropped: u64,
+    /// The same by channel. What was lost of several channels together is above
+    /// alone. The feed's frames don't have it: it may be long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelLedger>,
+}
+
+/// One channel's part: `read = stored + dropped`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ChannelLedger {
+    /// Its full name.
+    pub channel: String,
+    /// Readings taken.
+    pub read: u64,
+    /// Of these, committed to the store.
+    pub stored: u64,
+    /// Of these, lost.
+    pub dropped: u64,
+}
+
+impl Ledger {
+    /// As the store has it.
+    pub fn of(store: &store::Status) -> Ledger {
+        let part = |of: &store::ChannelLedger| ChannelLedger {
+            channel: of.channel.to_string(),
+            read: of.stored + of.dropped,
+            stored: of.stored,
+            dropped: of.dropped,
+        };
+        let channels = store.channels.iter().map(part).collect();
+        Ledger { read: store.read, stored: store.stored, dropped: store.dropped, channels }
+    }
 }
 
 impl DeviceState {

@@ -160,7 +160,7 @@ impl Observed {
             clock: clock::state(),
             devices: devices.chain([own]).collect(),
             forwarders: forwarders.collect(),
-            ledger: Ledger { read: store.read, stored: store.stored, dropped: store.dropped },
+            ledger: Ledger::of(&store),
             store,
         }
     }

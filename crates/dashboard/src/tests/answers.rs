@@ -1,7 +1,7 @@
 //! The API.
 
 use expect_test::expect;
-use reading::Timestamp;
+use reading::{Body, Gap, Record, Seq, Timestamp};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -163,4 +163,34 @@ async fn a_certificate_that_is_not_there_is_named() {
     let tls = Tls { cert: "/nowhere/cert.pem".into(), key: "/nowhere/key.pem".into() };
     let error = crate::tls::acceptor(&tls).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("/nowhere/cert.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn gaps_of_all_channels_come_out_of_the_store() {
+    let mut dashboard = Dashboard::start().await;
+    let now = Timestamp::now();
+    for (channel, reason) in [(Some("panel/door"), "edges missed"), (None, "store damaged")] {
+        let channel = channel.map(|channel| channel.parse().unwrap());
+        let gap = Gap { from: now, to: now, count: 3, channel, reason: reason.into() };
+        dashboard.appender.lose(gap);
+    }
+    let (epoch, first) = (dashboard.appender.epoch(), dashboard.appender.next());
+    let gaps = dashboard.appender.losses().into_iter().enumerate();
+    let number = |(n, gap)| Record { epoch, seq: Seq(first.0 + n as u64), body: Body::Gap(gap) };
+    dashboard.appender.append(gaps.map(number).collect()).await.unwrap();
+    let mut committed = dashboard.store.committed();
+    committed.wait_for(|seq| seq.0 > first.0).await.unwrap();
+
+    let all = dashboard.json("/api/v1/gaps").await;
+    let gaps = all["gaps"].as_array().unwrap();
+    let told: Vec<_> = gaps.iter().map(|gap| (&gap["channel"], &gap["reason"])).collect();
+    let (door, none) = ("panel/door".into(), serde_json::Value::Null);
+    assert_eq!(told, [(&door, &"edges missed".into()), (&none, &"store damaged".into())]);
+    assert_eq!(gaps[0]["seq"], first.0);
+    assert_eq!(gaps[0]["epoch"], epoch.to_string());
+    // Those of several channels are everybody's.
+    let one = dashboard.json("/api/v1/gaps?channel=weather/temperature&from=1h").await;
+    assert_eq!(one["gaps"].as_array().unwrap().len(), 1);
+    assert_eq!(dashboard.json("/api/v1/gaps?to=1h").await["gaps"], serde_json::json!([]));
+    assert_eq!(dashboard.get("/api/v1/gaps?points=1").await.status, 400);
 }

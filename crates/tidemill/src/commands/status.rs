@@ -63,6 +63,12 @@ fn text(status: &Status) -> String {
     for loss in &store.losses {
         line(format_args!("           {} lost: {}", loss.count, loss.reason));
     }
+    for of in &ledger.channels {
+        line(format_args!(
+            "           {}  {} read = {} stored + {} dropped",
+            of.channel, of.read, of.stored, of.dropped
+        ));
+    }
     for forwarder in &status.forwarders {
         let why = forwarder.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
         let state = match forwarder.state {
@@ -142,9 +148,20 @@ mod tests {
                 size: 12 << 20,
                 max_size: 2 << 30,
                 readings: 250,
+                losses: vec![store::Loss { reason: "store queue full".into(), count: 1 }],
                 ..store::Status::default()
             },
-            ledger: dashboard::Ledger { read: 251, stored: 250, dropped: 1 },
+            ledger: dashboard::Ledger {
+                read: 251,
+                stored: 250,
+                dropped: 1,
+                channels: vec![dashboard::ChannelLedger {
+                    channel: "weather/temperature".into(),
+                    read: 251,
+                    stored: 250,
+                    dropped: 1,
+                }],
+            },
             devices: vec![dashboard::DeviceStatus {
                 name: "weather".into(),
                 label: None,
@@ -175,6 +192,8 @@ mod tests {
             clock      NOT SET YET: times may be wrong
             store      250 readings, 12.0 MiB of 2.0 GiB, /var/lib/tidemill/tidemill.db
             ledger     251 read = 250 stored + 1 dropped (balanced)
+                       1 lost: store queue full
+                       weather/temperature  251 read = 250 stored + 1 dropped
             forwarder  cloud  OFFLINE for 20 min 0 s: connection refused
                        250 stored = 200 acknowledged + 50 pending + 0 dropped, to wss://broker.example.com/mqtt
             device     weather (serial)  LOST for 2 min 3 s, 251 readings, 2 bad: /dev/ttyUSB0: no such device

@@ -71,7 +71,7 @@ mod tests {
         let mut status = Status::default();
         assert_eq!(findings(&Ok(status.clone()))[0].verdict, Verdict::Ok);
         status.store.error = Some("disk full".into());
-        status.ledger = Ledger { read: 2, stored: 1, dropped: 0 };
+        status.ledger = Ledger { read: 2, stored: 1, ..Ledger::default() };
         status.devices = serde_json::from_value(serde_json::json!([{
             "name": "weather", "driver": "serial", "state": "lost", "since": "", "readings": 0,
             "error": "unplugged", "bad": 0, "channels": [],
