@@ -2,7 +2,7 @@ use std::time::Duration;
 
 /// The first wait: a cable that was pulled is often back at once.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest: a person who plugs a device in again waits no longer than this.
+/// The longest. Who plugs a device in again doesn't wait for it: see `LOOKED_EVERY`.
 const LONGEST: Duration = Duration::from_secs(60);
 /// A device that lasted this long has run well. A shorter success must not
 /// reset the wait, or a device that dies at once is opened every second.
@@ -27,6 +27,11 @@ impl Backoff {
         if open >= RAN_WELL {
             self.next = FIRST;
         }
+    }
+
+    /// Tells that it was plugged in again: it is another device now.
+    pub(crate) fn plugged_in(&mut self) {
+        self.next = FIRST;
     }
 
     /// The wait: between three quarters and the whole of 1, 2, 4 … 60 s.

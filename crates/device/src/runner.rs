@@ -26,6 +26,9 @@ use crate::{Batch, Command, Config, Device, Failure, Health, State};
 const OPEN_MAX: Duration = Duration::from_secs(10);
 /// A device that has been open this long is there, even if it has said nothing.
 const SETTLED: Duration = Duration::from_secs(1);
+/// A device that is plugged in again should be open within two seconds; what it
+/// costs to look for the name of a port is not worth a thought.
+const LOOKED_EVERY: Duration = Duration::from_secs(1);
 /// Noise is told to the log this often, with the count since the last time.
 const NOISE_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
@@ -142,11 +145,21 @@ impl Runner {
                 return;
             }
             let again = Instant::now() + wait;
+            let driver = self.config.driver.clone();
+            let mut there = driver.is_there();
             loop {
+                let look = Instant::now() + LOOKED_EVERY;
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
                     () = time::sleep_until(again) => break,
+                    () = time::sleep_until(look), if there.is_some() => {
+                        let was = std::mem::replace(&mut there, driver.is_there());
+                        if was == Some(false) && there == Some(true) {
+                            self.backoff.plugged_in();
+                            break;
+                        }
+                    }
                     // Not kept for later: who switches a pump now doesn't want
                     // it switched in an hour.
                     Some(command) = self.commands.recv() => {

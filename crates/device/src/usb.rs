@@ -54,12 +54,13 @@ impl std::fmt::Display for UsbId {
 }
 
 impl UsbId {
-    /// The path of its serial port; of several the first. `sysfs` is `/sys`.
+    /// The path of its serial port; of several the first. `root` is where `sys` and
+    /// `dev` are.
     ///
     /// # Errors
     /// When there is none, or more than one device is meant.
-    pub(crate) fn port(&self, sysfs: &Path) -> Result<String, Failure> {
-        let mut ports = self.ports(sysfs);
+    pub(crate) fn port(&self, root: &Path) -> Result<String, Failure> {
+        let mut ports = self.ports(&root.join("sys"));
         // ttyUSB2 before ttyUSB10.
         ports.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
         let Some(first) = ports.first() else {
@@ -84,7 +85,7 @@ impl UsbId {
                 ),
             ));
         }
-        Ok(format!("/dev/{}", first.name))
+        Ok(root.join("dev").join(&first.name).to_string_lossy().into_owned())
     }
 
     fn ports(&self, sysfs: &Path) -> Vec<Port> {
@@ -119,7 +120,8 @@ mod tests {
 
     /// A sysfs as the kernel shapes it for cdc_acm (ttyACM) and usb-serial
     /// (ttyUSB), whose `device` links differ in depth.
-    fn plug(sysfs: &Path, bus: &str, tty: &str, product: &str, serial: Option<&str>) {
+    fn plug(root: &Path, bus: &str, tty: &str, product: &str, serial: Option<&str>) {
+        let sysfs = root.join("sys");
         let device = sysfs.join("devices/usb1").join(bus);
         let interface = device.join(format!("{bus}:1.0"));
         let at = if tty.starts_with("ttyUSB") { interface.join(tty) } else { interface };
@@ -135,8 +137,9 @@ mod tests {
         symlink(&class, sysfs.join("class/tty").join(tty)).unwrap();
     }
 
-    fn port(sysfs: &Path, id: &str) -> Result<String, Failure> {
-        id.parse::<UsbId>().unwrap().port(sysfs)
+    fn port(root: &Path, id: &str) -> Result<String, Failure> {
+        let path = id.parse::<UsbId>().unwrap().port(root)?;
+        Ok(path.strip_prefix(root.to_str().unwrap()).unwrap().to_owned())
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
         plug(root, "1-1", "ttyACM0", "0043", Some("A1"));
         plug(root, "1-2", "ttyUSB10", "7523", None);
         plug(root, "1-2", "ttyUSB2", "7523", None);
-        fs::create_dir_all(root.join("class/tty/tty0")).unwrap();
+        fs::create_dir_all(root.join("sys/class/tty/tty0")).unwrap();
         assert_eq!(port(root, "2341:0043").unwrap(), "/dev/ttyACM0");
         assert_eq!(port(root, "2341:0043:A1").unwrap(), "/dev/ttyACM0");
         assert_eq!(port(root, "2341:0043:B2").unwrap_err().fault, Fault::Absent);

@@ -18,6 +18,7 @@ use crate::modbus::{
     Telegram, Trouble, Wire, Write, plan,
 };
 use crate::output::Writable;
+use crate::serial::rs485::Rs485;
 use crate::settings::Report;
 use crate::usb::UsbId;
 use crate::{Batch, Device, Driver, Failure, Taken};
@@ -45,6 +46,9 @@ pub(crate) struct Settings {
     /// RTU: stop bits, 1 or 2.
     #[serde(default = "stop_bits")]
     stop_bits: u8,
+    /// RTU: the UART's driver switches the transceiver by RTS; the same for all on
+    /// the port.
+    rs485: Option<Rs485>,
     /// The slave's address; of TCP the unit.
     #[serde(default = "address")]
     address: u8,
@@ -143,6 +147,7 @@ port = "/dev/serial/by-id/usb-FTDI_FT232R-if00-port0"   # RTU; several devices m
 baud = 9600                  # the same for all on one line, as are parity and stop_bits
 # parity = "none"            # or "even", "odd"
 # stop_bits = 1
+# rs485 = { rts_on_send = true, delay_before = "0ms", delay_after = "0ms", rx_during_tx = false }
 address = 1                  # the slave; of TCP the unit
 poll = "1s"
 # gap = 0                    # registers are read together over holes of so many
@@ -289,6 +294,7 @@ fn to(settings: &Settings, report: &mut Report<'_>) -> Option<To> {
             ParityBit::Even => Parity::Even,
         },
         stop_bits: if settings.stop_bits == 2 { StopBits::Two } else { StopBits::One },
+        rs485: settings.rs485,
     };
     let to = match (&settings.port, &settings.usb, &settings.tcp) {
         (Some(port), None, None) if !port.is_empty() => {
@@ -321,6 +327,7 @@ fn to(settings: &Settings, report: &mut Report<'_>) -> Option<To> {
             None
         }
     };
+    let sound = sound & settings.rs485.is_none_or(|rs485| rs485.check(report));
     to.filter(|_| sound)
 }
 
@@ -357,11 +364,19 @@ struct Slave {
 
 #[async_trait]
 impl Driver for Checked {
+    fn is_there(&self) -> Option<bool> {
+        match &self.to {
+            To::Wire(Wire::Serial { path, .. }) => Some(path.exists()),
+            To::Wire(Wire::Tcp(_)) => None,
+            To::Usb(id, _) => Some(id.port(Path::new("/")).is_ok()),
+        }
+    }
+
     async fn open(&self) -> Result<Box<dyn Device>, Failure> {
         let wire = match &self.to {
             To::Wire(wire) => wire.clone(),
             To::Usb(id, line) => {
-                Wire::Serial { path: PathBuf::from(id.port(Path::new("/sys"))?), line: *line }
+                Wire::Serial { path: PathBuf::from(id.port(Path::new("/"))?), line: *line }
             }
         };
         let (bus, slave) = (Bus::on(wire)?, self.slave.clone());

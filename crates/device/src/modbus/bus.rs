@@ -16,6 +16,7 @@ use super::tcp::Tcp;
 use super::{Telegram, Trouble};
 use crate::Failure;
 use crate::drivers::refused;
+use crate::serial::rs485::Rs485;
 
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -39,6 +40,7 @@ pub(crate) struct Line {
     pub baud: u32,
     pub parity: Parity,
     pub stop_bits: StopBits,
+    pub rs485: Option<Rs485>,
 }
 
 /// A wire with devices on it. The last that leaves closes it.
@@ -85,6 +87,9 @@ impl Wire {
                     .exclusive(true)
                     .open_native_async()
                     .map_err(|error| refused(&path, &error))?;
+                if let Some(rs485) = &line.rs485 {
+                    rs485.apply(&path, &port)?;
+                }
                 Ok(Link::Rtu(Rtu::over(port, line.baud)))
             }
             Wire::Tcp(host) => {

@@ -13,6 +13,10 @@ pub(crate) struct Cobs {
 }
 
 impl Cobs {
+    pub(super) fn forget(&mut self) {
+        self.skipping = false;
+    }
+
     pub(super) fn find(&mut self, bytes: &mut [u8], seen: usize) -> Found {
         let end = memchr(0, &bytes[seen..]).map(|length| seen + length);
         match ended(bytes, end, &mut self.skipping) {

@@ -37,6 +37,10 @@ impl Delimited {
         !self.start.is_empty()
     }
 
+    pub(super) fn forget(&mut self) {
+        self.skipping = false;
+    }
+
     pub(super) fn find(&mut self, bytes: &mut [u8]) -> Found {
         if let Some(found) = begin(bytes, &self.start) {
             return found;

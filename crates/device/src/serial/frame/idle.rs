@@ -22,6 +22,10 @@ impl Idle {
         self.gap
     }
 
+    pub(super) fn forget(&mut self) {
+        self.skipping = false;
+    }
+
     /// Of a frame that is too long one byte is kept, so that its end is noticed.
     pub(super) fn find(&mut self, bytes: &[u8]) -> Found {
         let most = if self.skipping { 1 } else { FRAME_MAX };

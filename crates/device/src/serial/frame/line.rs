@@ -11,6 +11,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    pub(super) fn forget(&mut self) {
+        self.skipping = false;
+    }
+
     pub(super) fn find(&mut self, bytes: &[u8], seen: usize) -> Found {
         let end = memchr2(b'\n', b'\r', &bytes[seen..]).map(|length| seen + length);
         ended(bytes, end, &mut self.skipping)

@@ -30,9 +30,9 @@ pub(crate) use fixed::Fixed;
 pub(crate) use idle::Idle;
 pub(crate) use length::Length;
 pub(crate) use line::Line;
+use readout::ReadoutFrame;
 pub(crate) use settings::FrameSettings;
 pub(crate) use slip::Slip;
-use readout::ReadoutFrame;
 use sml::SmlFile;
 use vedirect::VeDirectBlock;
 
@@ -109,6 +109,19 @@ impl Framer {
         match self {
             Framer::Idle(idle) => idle.silent(bytes),
             _ => Found::Noise(1),
+        }
+    }
+
+    /// What comes next is the beginning of a frame.
+    fn forget(&mut self) {
+        match self {
+            Framer::Line(line) => line.forget(),
+            Framer::Delimited(delimited) => delimited.forget(),
+            Framer::Idle(idle) => idle.forget(),
+            Framer::Slip(slip) => slip.forget(),
+            Framer::Cobs(cobs) => cobs.forget(),
+            Framer::Fixed(_) | Framer::Length(_) => {}
+            Framer::Readout | Framer::Sml | Framer::VeDirect => {}
         }
     }
 
@@ -221,7 +234,7 @@ impl Frames {
     /// `false` as long as it may still turn out to be.
     pub(crate) fn skip(&mut self, prefix: &[u8], waits: &mut bool) -> bool {
         let bytes = &self.buffer[self.start..self.filled];
-        if bytes.len() < prefix.len() && prefix.starts_with(bytes) {
+        if bytes.len() < prefix.len() && prefix.starts_with(bytes) && !self.silent {
             return false;
         }
         if bytes.starts_with(prefix) {
@@ -236,9 +249,16 @@ impl Frames {
         self.silent = true;
     }
 
+    /// How many bytes it holds in memory.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Throws away what has come.
     pub(crate) fn clear(&mut self) {
         (self.start, self.filled, self.seen, self.given) = (0, 0, 0, None);
+        self.framer.forget();
     }
 
     /// The next frame or noise, or `None` when more bytes are needed.
@@ -251,8 +271,11 @@ impl Frames {
         loop {
             let bytes = &mut self.buffer[self.start..self.filled];
             let count = bytes.len();
+            if count == 0 {
+                break;
+            }
             let found = match self.framer.find(bytes, self.seen) {
-                Found::More if self.silent && count > 0 => self.framer.silent(bytes),
+                Found::More if self.silent => self.framer.silent(bytes),
                 found => found,
             };
             match found {

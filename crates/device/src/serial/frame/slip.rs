@@ -17,6 +17,10 @@ pub(crate) struct Slip {
 }
 
 impl Slip {
+    pub(super) fn forget(&mut self) {
+        self.skipping = false;
+    }
+
     pub(super) fn find(&mut self, bytes: &mut [u8], seen: usize) -> Found {
         let end = memchr(END, &bytes[seen..]).map(|length| seen + length);
         match ended(bytes, end, &mut self.skipping) {

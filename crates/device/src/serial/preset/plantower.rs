@@ -39,3 +39,60 @@ particles_25  = { at = 22, type = "u16", unit = "/dL" }
 particles_5   = { at = 24, type = "u16", unit = "/dL" }
 particles_10  = { at = 26, type = "u16", unit = "/dL" }
 "#;
+
+#[cfg(test)]
+mod tests {
+    use crate::serial::preset::tests::{good, read};
+
+    /// As a sensor sent it on 2020-09-27, from the captured data of PyPMS; the
+    /// manual has a table of the bytes and no example.
+    const FRAME: [u8; 32] = [
+        0x42, 0x4d, 0x00, 0x1c, 0x00, 0x00, 0x00, 0x08, 0x00, 0x08, 0x00, 0x00, 0x00, 0x08, 0x00,
+        0x08, 0x00, 0xd2, 0x00, 0x46, 0x00, 0x2d, 0x00, 0x1e, 0x00, 0x00, 0x00, 0x00, 0x97, 0x00,
+        0x02, 0xc5,
+    ];
+
+    #[test]
+    fn a_frame_as_one_sent_it() {
+        let three = good(&[("pm1", 0.0), ("pm10", 8.0), ("pm25", 8.0)]);
+        for preset in ["pms5003", "pms7003"] {
+            assert_eq!(read(preset, "", &FRAME), three);
+            // Half a frame before it, as when it was plugged in.
+            assert_eq!(read(preset, "", &[&FRAME[20..], &FRAME].concat()), three);
+            let mut damaged = FRAME;
+            damaged[13] ^= 1;
+            assert_eq!(read(preset, "", &damaged), []);
+        }
+    }
+
+    /// Each place of the table, told by a frame in which all numbers differ.
+    #[test]
+    fn every_place_of_the_manual_is_the_one() {
+        let mut frame = FRAME;
+        for place in 4..30 {
+            frame[place] = place as u8;
+        }
+        let sum: u16 = frame[..30].iter().map(|byte| u16::from(*byte)).sum();
+        frame[30..].copy_from_slice(&sum.to_be_bytes());
+        let names = [
+            "pm1_factory",
+            "pm25_factory",
+            "pm10_factory",
+            "pm1",
+            "pm25",
+            "pm10",
+            "particles_03",
+            "particles_05",
+            "particles_1",
+            "particles_25",
+            "particles_5",
+            "particles_10",
+        ];
+        let settings: String = names.map(|name| format!("channel.{name} = {{}}\n")).concat();
+        let number =
+            |place: usize| f64::from(4 + 2 * place as u32) * 256.0 + 5.0 + 2.0 * place as f64;
+        let expected: Vec<_> =
+            names.iter().enumerate().map(|(place, name)| (*name, number(place))).collect();
+        assert_eq!(read("pms7003", &settings, &frame), good(&expected));
+    }
+}
