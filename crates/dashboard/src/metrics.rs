@@ -131,6 +131,18 @@ fn store(page: &mut Page, status: &Status) {
     }
     let help = "Bytes written to the store's file since the start.";
     page.one(COUNTER, "tidemill_store_written_bytes_total", help, store.bytes_written);
+    if let Some(wear) = &store.wear {
+        let help = "Bytes written for each reading stored, within the last day.";
+        page.one(GAUGE, "tidemill_store_written_bytes_per_reading", help, wear.bytes_per_reading);
+        let help = "Bytes written a day, at the rate of the last day.";
+        page.one(GAUGE, "tidemill_store_written_bytes_per_day", help, wear.bytes_per_day);
+        let help = "Bytes that the card may be written in all: store.card_endurance, else 200 times \
+            the size of the file system, which is a guess.";
+        page.one(GAUGE, "tidemill_card_endurance_bytes", help, wear.endurance);
+        let help =
+            "Years until a new card has been written that much, at the rate of the last day.";
+        page.one(GAUGE, "tidemill_card_life_years", help, wear.life_years);
+    }
 }
 
 fn forwarders(page: &mut Page, forwarders: &[ForwarderStatus]) {
@@ -315,6 +327,16 @@ mod tests {
                     dropped: 1,
                 }],
             },
+            store: store::Status {
+                wear: Some(store::Wear {
+                    bytes_per_reading: 980,
+                    bytes_per_day: 846_720_000,
+                    endurance: 200 << 35,
+                    endurance_assumed: true,
+                    life_years: 22.22,
+                }),
+                ..store::Status::default()
+            },
             ..Status::default()
         };
         expect![[r##"
@@ -372,6 +394,18 @@ mod tests {
             # HELP tidemill_store_written_bytes_total Bytes written to the store's file since the start.
             # TYPE tidemill_store_written_bytes_total counter
             tidemill_store_written_bytes_total 0
+            # HELP tidemill_store_written_bytes_per_reading Bytes written for each reading stored, within the last day.
+            # TYPE tidemill_store_written_bytes_per_reading gauge
+            tidemill_store_written_bytes_per_reading 980
+            # HELP tidemill_store_written_bytes_per_day Bytes written a day, at the rate of the last day.
+            # TYPE tidemill_store_written_bytes_per_day gauge
+            tidemill_store_written_bytes_per_day 846720000
+            # HELP tidemill_card_endurance_bytes Bytes that the card may be written in all: store.card_endurance, else 200 times the size of the file system, which is a guess.
+            # TYPE tidemill_card_endurance_bytes gauge
+            tidemill_card_endurance_bytes 6871947673600
+            # HELP tidemill_card_life_years Years until a new card has been written that much, at the rate of the last day.
+            # TYPE tidemill_card_life_years gauge
+            tidemill_card_life_years 22.22
             # HELP tidemill_forwarder_online Whether the broker is there.
             # TYPE tidemill_forwarder_online gauge
             tidemill_forwarder_online{forwarder="cloud"} 0

@@ -33,6 +33,10 @@ const QUANTITIES: &[Quantity] = &[
     ("bytes_written", Kind::Number, "By", "Bytes written", |status| {
         Datum::number(status.store.bytes_written as f64)
     }),
+    // Years, in UCUM.
+    ("card_life", Kind::Number, "a", "Card lasts", |status| {
+        status.store.wear.as_ref().and_then(|wear| Datum::number(wear.life_years))
+    }),
     ("clock_set", Kind::Boolean, "", "Clock set", |status| Some(Datum::Boolean(status.clock.set))),
 ];
 

@@ -67,6 +67,15 @@ export interface StoreStatus {
   stored: number;
   dropped: number;
   bytes_written: number;
+  /** What that means for the card, once the gateway can tell. */
+  wear?: {
+    bytes_per_reading: number;
+    bytes_per_day: number;
+    /** Bytes that the card may be written in all, and whether nobody said so. */
+    endurance: number;
+    endurance_assumed: boolean;
+    life_years: number;
+  } | null;
   error?: string | null;
 }
 

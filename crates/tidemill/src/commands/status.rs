@@ -54,6 +54,9 @@ fn text(status: &Status) -> String {
     if let Some(error) = &store.error {
         line(format_args!("           NOTHING IS STORED: {error}"));
     }
+    if let Some(wear) = &store.wear {
+        line(format_args!("card       {}", self::wear(wear)));
+    }
     let balance =
         if ledger.read == ledger.stored + ledger.dropped { "balanced" } else { "NOT BALANCED" };
     line(format_args!(
@@ -109,6 +112,26 @@ fn text(status: &Status) -> String {
     out
 }
 
+/// What storing costs the card, and for how long it can.
+fn wear(wear: &store::Wear) -> String {
+    let years = match wear.life_years {
+        years if years >= 100.0 => "more than 100 years".to_owned(),
+        years if years >= 2.0 => format!("{years:.0} years"),
+        years => format!("{:.0} months", years * 12.0),
+    };
+    let endurance = size(wear.endurance);
+    let until = if wear.endurance_assumed {
+        format!("if {endurance} may be written, {} times its size", store::CYCLES_ASSUMED)
+    } else {
+        format!("for {endurance} may be written")
+    };
+    format!(
+        "{} a reading, {} a day: it lasts {years}, {until}",
+        size(wear.bytes_per_reading),
+        size(wear.bytes_per_day)
+    )
+}
+
 /// Two units at most: `3 d 4 h`.
 fn duration(seconds: u64) -> String {
     match seconds {
@@ -149,6 +172,13 @@ mod tests {
                 max_size: 2 << 30,
                 readings: 250,
                 losses: vec![store::Loss { reason: "store queue full".into(), count: 1 }],
+                wear: Some(store::Wear {
+                    bytes_per_reading: 980,
+                    bytes_per_day: 846_720_000,
+                    endurance: 200 << 35,
+                    endurance_assumed: true,
+                    life_years: 22.22,
+                }),
                 ..store::Status::default()
             },
             ledger: dashboard::Ledger {
@@ -191,6 +221,7 @@ mod tests {
             greenhouse  tidemill 0.1.0, up 3 d 4 h, epoch 9f2c44e01a7b3d58
             clock      NOT SET YET: times may be wrong
             store      250 readings, 12.0 MiB of 2.0 GiB, /var/lib/tidemill/tidemill.db
+            card       980 B a reading, 807.5 MiB a day: it lasts 22 years, if 6400.0 GiB may be written, 200 times its size
             ledger     251 read = 250 stored + 1 dropped (balanced)
                        1 lost: store queue full
                        weather/temperature  251 read = 250 stored + 1 dropped

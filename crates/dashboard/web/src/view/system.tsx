@@ -59,17 +59,16 @@ function About({ status: { gateway, version, epoch, started, clock } }: { status
   );
 }
 
-/** Before this the rate is mostly the making of the file, milliseconds. */
-const WEAR_FROM = 60_000;
-
-/** What storing costs the card: for each reading, and for a day at this pace. */
-function wear({ store, devices, started, time }: Status): [string, string][] {
-  const up = Date.parse(time) - Date.parse(started);
-  if (up < WEAR_FROM || store.bytes_written === 0) return [];
-  const day = text.perDay(size((store.bytes_written / up) * 86_400_000));
-  // Both are counted from the gateway's start on.
-  const readings = devices.reduce((sum, device) => sum + device.readings, 0);
-  return [[text.wear, readings > 0 ? `${day}, ${text.perReading(size(store.bytes_written / readings))}` : day]];
+/** What storing costs the card, and how long a card bears it. */
+function wear({ store: { wear } }: Status): [string, string][] {
+  if (!wear) return [];
+  const { bytes_per_day, bytes_per_reading, endurance, endurance_assumed, life_years } = wear;
+  const years = life_years > 100 ? "> 100" : life_years < 2 ? life_years.toFixed(1) : life_years.toFixed(0);
+  const life = text.cardYears(years);
+  return [
+    [text.wear, `${text.perDay(size(bytes_per_day))}, ${text.perReading(size(bytes_per_reading))}`],
+    [text.cardLife, (endurance_assumed ? text.cardAssumed : text.cardStated)(life, size(endurance))],
+  ];
 }
 
 function StoreCard({ status }: { status: Status }) {
