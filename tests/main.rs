@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod clock;
 mod command;
 mod consumer;
 mod crash;

@@ -261,6 +261,7 @@ mod tests {
         expect![[r#"
             {
               "clock": {
+                "held": 0,
                 "set": false,
                 "synchronized": false
               },

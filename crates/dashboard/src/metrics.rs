@@ -69,6 +69,8 @@ fn gateway(page: &mut Page, status: &Status) {
     let help = "Whether the system clock follows a time source.";
     let synchronized = u8::from(status.clock.synchronized);
     page.one(GAUGE, "tidemill_clock_synchronized", help, synchronized);
+    let help = "Readings that wait for the clock to be set before they are forwarded.";
+    page.one(GAUGE, "tidemill_clock_held_readings", help, status.clock.held);
     let ledger = &status.ledger;
     let help = "Readings taken from devices, since the store was made.";
     page.one(COUNTER, "tidemill_readings_read_total", help, ledger.read);
@@ -292,7 +294,7 @@ mod tests {
             version: "0.1.0".into(),
             epoch: "9f2c44e01a7b3d58".into(),
             started: since.clone(),
-            clock: Clock { synchronized: true, set: true },
+            clock: Clock { synchronized: true, set: true, held: 0 },
             devices: vec![DeviceStatus {
                 name: "weather".into(),
                 label: None,
@@ -349,6 +351,9 @@ mod tests {
             # HELP tidemill_clock_synchronized Whether the system clock follows a time source.
             # TYPE tidemill_clock_synchronized gauge
             tidemill_clock_synchronized 1
+            # HELP tidemill_clock_held_readings Readings that wait for the clock to be set before they are forwarded.
+            # TYPE tidemill_clock_held_readings gauge
+            tidemill_clock_held_readings 0
             # HELP tidemill_readings_read_total Readings taken from devices, since the store was made.
             # TYPE tidemill_readings_read_total counter
             tidemill_readings_read_total 101

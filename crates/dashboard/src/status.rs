@@ -37,6 +37,10 @@ pub struct Clock {
     pub synchronized: bool,
     /// Whether times can be trusted: it does, or nobody is going to set it.
     pub set: bool,
+    /// Readings that wait for it: they are stored and shown, and forwarded with
+    /// corrected times when it is set, or after ten minutes as they are.
+    #[serde(default)]
+    pub held: u64,
 }
 
 /// How one device is.

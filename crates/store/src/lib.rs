@@ -27,6 +27,10 @@
 //!   gap record that tells it is committed, so that a kill makes no loss silent.
 //! - **A damaged file is put aside**, at the start or while it runs; what it still
 //!   has is copied to a new one, page by page, without asking SQLite.
+//! - **A clock that isn't set yet** holds back: what [`Appender::hold`] says was
+//!   stamped before is stored and read, and given to no cursor until
+//!   [`Appender::date`] has its times corrected or [`Appender::give_up`] lets it
+//!   go as it is, uncertain. A start of the same boot corrects for one before.
 //! - **A disk at fault stops nothing**: the writer keeps its batch, tries again
 //!   (100 ms to 2 s), says so once a cause; the appender waits a little, then
 //!   counts losses; all goes on by itself.
@@ -44,6 +48,7 @@
 //! | `channel`, `quality` | what an id, a code stands for |
 //! | `rollup` | a minute of a channel: smallest, sum, largest, counts, and its first and last number |
 //! | `forwarder`, `ledger` | a position; counts, each with the number through which it counts |
+//! | `undated` | a start whose clock wasn't set: what is added to its times, and how far that has got |
 //! | `loss`, `untold` | readings lost for a cause; a loss that no gap record tells yet |
 //!
 //! People read the views `readings` and `gaps`. A value is REAL for a number,

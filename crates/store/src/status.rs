@@ -24,8 +24,9 @@ pub struct Status {
     /// The highest number that a power cut doesn't lose.
     #[serde(default)]
     pub durable: u64,
-    /// Readings stored and kept from forwarders until the clock is set.
-    #[serde(default)]
+    /// Readings stored and kept from forwarders until the clock is set; not in
+    /// JSON, where it stands beside the clock.
+    #[serde(skip)]
     pub held: u64,
     /// Readings accepted and not yet committed; not yet in `read`.
     pub queued: u64,

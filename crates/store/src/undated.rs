@@ -186,6 +186,9 @@ impl Held {
     /// Says what becomes of those without a verdict.
     fn judge(&mut self, last: u64, verdict: impl Fn(&Undated) -> Verdict) -> u64 {
         let mut judged = 0;
+        if self.rows.is_empty() {
+            return judged;
+        }
         for row in self.rows.iter_mut().filter(|row| row.verdict.is_none()) {
             row.last.get_or_insert(last);
             row.verdict = Some(verdict(row));

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use dashboard::Clock;
 use reading::Timestamp;
@@ -32,8 +33,17 @@ struct Signs {
     done: bool,
 }
 
+/// How long readings wait for the clock to be set. A board is on its network, and
+/// has asked for the time, within a minute or two; one that isn't, isn't going to
+/// be soon, and a reading that is uncertain is worth more than none.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
 /// How the clock is now.
 pub fn state() -> Clock {
+    #[cfg(debug_assertions)]
+    if let Some(clock) = pretended::state() {
+        return clock;
+    }
     let built: i64 = BUILT.parse().unwrap_or(0);
     let rtc = fs::read_dir("/sys/class/rtc").is_ok_and(|mut clocks| clocks.next().is_some());
     judge(Signs {
@@ -50,7 +60,38 @@ pub fn state() -> Clock {
 fn judge(signs: Signs) -> Clock {
     let synchronized = signs.kernel || signs.done;
     let set = !signs.before_build && (synchronized || signs.rtc || !signs.service);
-    Clock { synchronized, set }
+    Clock { synchronized, set, held: 0 }
+}
+
+/// How long readings wait for the clock.
+pub(crate) fn wait_max() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(wait) = pretended::wait_max() {
+        return wait;
+    }
+    WAIT_MAX
+}
+
+/// A clock for tests of the whole gateway; a release has no such thing.
+#[cfg(debug_assertions)]
+mod pretended {
+    use super::{Clock, Duration, fs};
+
+    /// The file that `TIDEMILL_CLOCK` names says `set` or `unset`, and by how many
+    /// seconds the clock is wrong: `unset -3600`. Read at each look.
+    pub(super) fn state() -> Option<Clock> {
+        let text = fs::read_to_string(std::env::var_os("TIDEMILL_CLOCK")?).ok()?;
+        let (word, wrong) = text.trim().split_once(' ')?;
+        reading::clock::pretend(wrong.parse::<i64>().ok()?.saturating_mul(1_000_000));
+        let set = word == "set";
+        Some(Clock { synchronized: set, set, held: 0 })
+    }
+
+    /// Seconds.
+    pub(super) fn wait_max() -> Option<Duration> {
+        let seconds = std::env::var("TIDEMILL_CLOCK_WAIT").ok()?;
+        seconds.parse().ok().map(Duration::from_secs)
+    }
 }
 
 /// Asks the kernel, which unlearns it 16 s of error bound after the last
@@ -61,7 +102,13 @@ fn kernel_follows() -> bool {
     // SAFETY: the pointer is to a whole `timex` that outlives the call, and with
     // `modes` 0 nothing is changed.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
-    state >= 0 && timex.status & libc::STA_UNSYNC == 0
+    follows(state, timex.status)
+}
+
+/// `state` also tells of leap seconds that are announced, come or over: the clock
+/// is as right as ever.
+fn follows(state: libc::c_int, status: libc::c_int) -> bool {
+    (0..libc::TIME_ERROR).contains(&state) && status & libc::STA_UNSYNC == 0
 }
 
 fn empty() -> libc::timex {
@@ -89,6 +136,16 @@ mod tests {
         assert!(set(Signs { service: true, rtc: true, ..PLAIN }));
         assert!(!set(Signs { before_build: true, ..PLAIN }), "1970");
         assert!(!set(Signs { before_build: true, rtc: true, done: true, ..PLAIN }));
+    }
+
+    #[test]
+    fn a_leap_second_unsets_no_clock() {
+        let leap = [libc::TIME_INS, libc::TIME_DEL, libc::TIME_OOP, libc::TIME_WAIT];
+        assert!(leap.into_iter().all(|state| follows(state, libc::STA_PLL | libc::STA_INS)));
+        assert!(follows(libc::TIME_OK, libc::STA_PLL));
+        assert!(!follows(libc::TIME_INS, libc::STA_UNSYNC));
+        assert!(!follows(libc::TIME_ERROR, libc::STA_UNSYNC));
+        assert!(!follows(-1, 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
+use crate::dating::Dating;
 use crate::watchdog::Pulse;
 
 /// Batches of readings on their way to the intake. A full queue makes devices
@@ -37,11 +38,13 @@ pub(crate) async fn run(
     mut appender: Appender,
     hub: Hub,
     pulse: Pulse,
+    mut dating: Dating,
 ) -> anyhow::Result<()> {
     let mut turn = Vec::new();
     loop {
         let open = gather(&mut batches, &mut turn).await;
         pulse.beat();
+        dating.turn(&mut turn, &mut appender, &hub);
         let epoch = appender.epoch();
         let mut seq = appender.next();
         let gaps = appender.losses().into_iter().map(Body::Gap);

@@ -9,6 +9,7 @@
 mod assembly;
 pub mod clock;
 pub mod config;
+mod dating;
 mod gateway;
 mod intake;
 mod listen;
@@ -29,6 +30,7 @@ use tracing::info;
 
 use assembly::Assembly;
 pub use config::{Config, Invalid};
+use dating::Dating;
 use gateway::Gateway;
 use supervisor::Supervisor;
 use watchdog::Pulse;
@@ -49,7 +51,7 @@ pub async fn run(
 ) -> anyhow::Result<Option<Config>> {
     place::ready(&config.store.path)?;
     let control = listen::control(&control_socket(&config)).await?;
-    let (store, appender, writer, cursors) =
+    let (store, mut appender, writer, cursors) =
         Store::open(&config.store, &config.channels(), &config.subscriptions())
             .await
             .with_context(|| format!("open the store {}", config.store.path.display()))?;
@@ -60,7 +62,8 @@ pub async fn run(
     let (batches, intake) = mpsc::channel(intake::BATCHES_MAX);
     let (pulse, quiet) = (Pulse::default(), CancellationToken::new());
     parts.spawn("writer", writer.run());
-    let intake = intake::run(intake, appender, hub.clone(), pulse.clone());
+    let dating = Dating::begin(&mut appender);
+    let intake = intake::run(intake, appender, hub.clone(), pulse.clone(), dating);
     let taken_in = quiet.clone().drop_guard();
     parts.spawn("intake", async {
         let _taken_in = taken_in;

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dashboard::{DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
+use dashboard::{Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status};
 use device::Health;
 use forward::Link;
+use reading::clock::as_set;
 use reading::{ChannelSpec, Timestamp};
 use store::Store;
 use tokio::sync::watch;
@@ -144,7 +145,7 @@ impl Observed {
             label: Some("Gateway".to_owned()),
             driver: gateway::DEVICE.to_owned(),
             state: DeviceState::Ok,
-            since: self.started.to_string(),
+            since: as_set(self.started).to_string(),
             error: None,
             readings: self.own_readings.load(Ordering::Relaxed),
             bad: 0,
@@ -155,9 +156,9 @@ impl Observed {
             version: VERSION.to_owned(),
             epoch: self.store.epoch().to_string(),
             time: Timestamp::now().to_string(),
-            started: self.started.to_string(),
+            started: as_set(self.started).to_string(),
             uptime_s: self.since.elapsed().as_secs(),
-            clock: clock::state(),
+            clock: Clock { held: store.held, ..clock::state() },
             devices: devices.chain([own]).collect(),
             forwarders: forwarders.collect(),
             ledger: Ledger::of(&store),
@@ -186,7 +187,7 @@ impl Device {
                 device::State::Ok => DeviceState::Ok,
                 device::State::Lost => DeviceState::Lost,
             },
-            since: health.since.to_string(),
+            since: as_set(health.since).to_string(),
             error: health.error.clone(),
             readings: health.readings,
             bad: health.bad,
@@ -209,7 +210,7 @@ impl Forwarder {
                 forward::State::Online => LinkState::Online,
                 forward::State::Offline => LinkState::Offline,
             },
-            since: link.since.to_string(),
+            since: as_set(link.since).to_string(),
             error: link.error.clone(),
             in_flight: link.in_flight,
             stored: ledger.stored,

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use reading::{Channel, ChannelSpec, Epoch, Record, Seq};
+use reading::{Body, Channel, ChannelSpec, Epoch, Record, Seq, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -130,6 +130,17 @@ impl Hub {
             let newest = state.newest.entry(channel).or_default();
             if newest.record.is_none() {
                 newest.record = Some(record);
+            }
+        }
+    }
+
+    /// The clock is set, which was so many microseconds behind: the newest readings
+    /// that have been published get the times that they really had.
+    pub fn correct(&self, behind: i64) {
+        let mut state = self.state();
+        for newest in state.newest.values_mut().filter(|newest| newest.position.is_some()) {
+            if let Some(Record { body: Body::Reading(reading), .. }) = &mut newest.record {
+                reading.at = Timestamp::from_micros(reading.at.as_micros() + behind);
             }
         }
     }

@@ -22,6 +22,9 @@ export const OWN = "gateway";
 /** Texts and numbers change at most this often, milliseconds: faster is only flicker. */
 const REPAINT = 200;
 
+/** A tick is never later than this, milliseconds: a clock has been set. */
+const TICK_LATE = 5000;
+
 /** From this many recent values the number of decimals is found. */
 const DIGITS_FROM = 24;
 
@@ -63,6 +66,15 @@ export class ChannelModel {
     for (const follow of this.followers) follow(reading, time);
   }
 
+  /** The gateway's clock was set: what is drawn bears times of before. */
+  forget(): void {
+    this.last = null;
+    this.series.buckets = [];
+    this.series.gaps = [];
+    this.steps = [];
+    this.version += 1;
+  }
+
   /** The gateway went off: from the last reading on nothing is known. */
   interrupt(): void {
     if (!this.last || this.spec.kind === "number") return;
@@ -100,6 +112,8 @@ const models = new Map<string, ChannelModel>();
 const dirty = new Set<ChannelModel>();
 let epoch = "";
 let newStatus: Status | null = null;
+/** Whether readings wait for the gateway's clock, as far as the page knows. */
+let unset = false;
 let painting = false;
 let painted = 0;
 
@@ -170,12 +184,21 @@ function hello(name: string, start: string, specs: Channel[]): void {
 function takeStatus(next: Status): void {
   const time = parseTime(next.time);
   gatewayClock.observe(time, Date.now());
+  // Not at the next tick: until then all would look as old as the clocks differ.
+  if (Math.abs(gatewayNow() - now.peek()) > TICK_LATE) now.value = gatewayNow();
   rates.read.add(time, next.ledger.read);
   rates.stored.add(time, next.ledger.stored);
   marks.add(next.epoch, time, next.store.committed);
   events.see(next);
   for (const forwarder of next.forwarders) forwarderRate(forwarder).add(time, forwarder.acknowledged);
   newStatus = next;
+  if (unset && next.clock.set && !next.clock.held) {
+    // Times are others now, in the store as well: what is drawn begins anew.
+    unset = false;
+    for (const channel of models.values()) channel.forget();
+    generation.value += 1;
+  }
+  unset ||= !next.clock.set;
   repaint();
 }
 

@@ -86,7 +86,7 @@ export interface Status {
   time: string;
   started: string;
   uptime_s: number;
-  clock: { synchronized: boolean; set: boolean };
+  clock: { synchronized: boolean; set: boolean; held?: number };
   devices: Device[];
   store: StoreStatus;
   forwarders: Forwarder[];

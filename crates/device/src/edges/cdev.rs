@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use gpiocdev::line::{Bias as CdevBias, EdgeDetection, EdgeKind, EventClock, Offset, Value};
 use gpiocdev::tokio::AsyncRequest;
 use gpiocdev::{Chip, Request};
-use reading::{Fault, Timestamp};
+use reading::Fault;
 
-use super::{Bias, CONSUMER, Edge, Edges, Line, LineId, Lines, Role};
+use super::{Bias, CONSUMER, Edge, Edges, Line, LineId, Lines, Role, since_boot};
 use crate::Failure;
 use crate::failure::fault;
 
@@ -69,7 +70,7 @@ pub(crate) fn open(chip: &str, lines: &[Line]) -> Result<Box<dyn Lines>, Failure
                 Edges::Falling => EdgeDetection::FallingEdge,
                 Edges::Both => EdgeDetection::BothEdges,
             };
-            builder.with_edge_detection(detection).with_event_clock(EventClock::Realtime);
+            builder.with_edge_detection(detection).with_event_clock(EventClock::Monotonic);
         }
         offsets.push(offset);
         if places.insert(offset, (place, 0)).is_some() {
@@ -157,12 +158,11 @@ impl Lines for Cdev {
             let Some((line, last)) = self.places.get_mut(&event.offset) else { continue };
             let missed = event.line_seqno.wrapping_sub(last.wrapping_add(1));
             *last = event.line_seqno;
-            let micros = i64::try_from(event.timestamp_ns / 1000).unwrap_or(i64::MAX);
             edges.push(Edge {
                 line: *line,
                 // The kernel has already turned an active-low line round.
                 active: event.kind == EdgeKind::Rising,
-                at: Some(Timestamp::from_micros(micros)),
+                at: Some(since_boot(Duration::from_nanos(event.timestamp_ns))),
                 missed,
             });
         }

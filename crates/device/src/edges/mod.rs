@@ -197,3 +197,11 @@ impl JsonSchema for LineId {
         json_schema!({ "type": ["integer", "string"], "minimum": 0 })
     }
 }
+
+/// When an edge came, of which the kernel tells the time since the boot
+/// (CLOCK_MONOTONIC). Its wall clock would jump under us while it is being set.
+fn since_boot(then: Duration) -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::try_from(now).unwrap_or(then);
+    Timestamp::now() - now.saturating_sub(then)
+}

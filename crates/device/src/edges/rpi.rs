@@ -1,11 +1,11 @@
 //! A Raspberry Pi's lines through rppal, by their BCM numbers.
 
 use async_trait::async_trait;
-use reading::{Fault, Timestamp};
+use reading::Fault;
 use rppal::gpio::{Error, Event, Gpio, InputPin, OutputPin, Pin, Trigger};
 use tokio::sync::mpsc;
 
-use super::{Bias, Edge, Edges, Line, LineId, Lines, Role};
+use super::{Bias, Edge, Edges, Line, LineId, Lines, Role, since_boot};
 use crate::Failure;
 use crate::failure::fault;
 
@@ -100,13 +100,6 @@ fn watched(
     };
     pin.set_async_interrupt(trigger, line.debounce, watch).map_err(|error| failure(&error))?;
     Ok(pin)
-}
-
-/// rppal gives the time since the boot (CLOCK_MONOTONIC).
-fn since_boot(then: std::time::Duration) -> Timestamp {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now = std::time::Duration::try_from(now).unwrap_or(then);
-    Timestamp::now() - now.saturating_sub(then)
 }
 
 /// What rppal says, with the mend.

@@ -45,6 +45,9 @@ fn text(status: &Status) -> String {
     if !status.clock.set {
         line(format_args!("clock      NOT SET YET: times may be wrong"));
     }
+    if status.clock.held > 0 {
+        line(format_args!("           {} readings wait for it", status.clock.held));
+    }
     let (size, max) = (size(store.size), size(store.max_size));
     line(format_args!(
         "store      {} readings, {size} of {max}, {}",

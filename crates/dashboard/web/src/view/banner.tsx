@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { retryNow } from "../feed";
-import { clock } from "../format";
-import { connection, gateway, gatewayClock, lostSince, retryAt } from "../state";
+import { clock, number } from "../format";
+import { connection, gateway, gatewayClock, lostSince, retryAt, status } from "../state";
 import { language, text } from "../text";
 
 /** The first connection may take this long before the page says that there is none. */
@@ -16,7 +16,8 @@ export function Banner() {
     const timer = setInterval(() => setTime(Date.now()), 500);
     return () => clearInterval(timer);
   }, [state]);
-  if (state === "live" || (state === "connecting" && time - lostSince.value < PATIENCE)) return null;
+  if (state === "live") return <Unset />;
+  if (state === "connecting" && time - lostSince.value < PATIENCE) return null;
   // The moment is named on the gateway's clock, like every other time here.
   const since = clock(language, gatewayClock.at(lostSince.value), gatewayClock.at(time), true);
   const wait = Math.max(0, Math.ceil((retryAt.value - time) / 1000));
@@ -30,6 +31,20 @@ export function Banner() {
       <button type="button" onClick={retryNow}>
         {text.tryNow}
       </button>
+    </aside>
+  );
+}
+
+/** Says that times can't be trusted yet, and what waits for it. */
+function Unset() {
+  const known = status.value?.clock;
+  if (!known || (known.set && !known.held)) return null;
+  return (
+    <aside class="banner warn" aria-label={text.clockUnset}>
+      <svg viewBox="0 0 24 24" aria-hidden="true">
+        <path d="M12 3a9 9 0 1 0 .01 0M12 7.5V12l3 2" />
+      </svg>
+      <p role="status">{known.held ? text.heldBanner(number(language, known.held, 0)) : text.unsetBanner}</p>
     </aside>
   );
 }
