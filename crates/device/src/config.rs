@@ -273,7 +273,7 @@ pub(crate) fn parse<K: Kinded>(
     // uses nothing of it then.
     let mut report = Report::new(table, &path, errors);
     let set = own.as_ref().map(K::pace);
-    let pace = common.as_ref().map(|common| pace(kind, set, common, &mut report));
+    let pace = common.as_ref().map(|common| pace::<K>(set, common, &mut report));
     if default {
         declared = own.as_ref().map(K::defaults).unwrap_or_default();
         if declared.is_empty() && own.is_some() {
@@ -332,8 +332,7 @@ fn split<'a>(
 }
 
 /// `poll` and `timeout`, as the driver and the file have them.
-fn pace(
-    kind: &DriverKind,
+fn pace<K: Kinded>(
     set: Option<Pace>,
     common: &DeviceSettings,
     report: &mut Report<'_>,
@@ -351,7 +350,12 @@ fn pace(
         None => (None, None),
         Some(Pace::Speaks) => {
             if common.poll.is_some() {
-                let message = format!("a {} device speaks on its own: leave `poll` out", kind.name);
+                let asked = K::ASKED_WITH.map(|key| format!(", or say in `{key}` what to ask it"));
+                let message = format!(
+                    "a {} device speaks on its own: leave `poll` out{}",
+                    K::NAME,
+                    asked.unwrap_or_default()
+                );
                 report.at(&["poll"], message);
             }
             (None, common.timeout)

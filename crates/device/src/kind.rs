@@ -49,6 +49,8 @@ pub(crate) trait Kinded: 'static {
     const SAMPLE: &'static str;
     /// Who sets the pace.
     const PACE: Pace;
+    /// The key that says what to ask a device that else speaks on its own.
+    const ASKED_WITH: Option<&'static str> = None;
     /// Its own keys of `[device.NAME]`.
     type Settings: DeserializeOwned + JsonSchema;
     /// Its own keys of a channel.

@@ -90,7 +90,8 @@ fn read<T: DeserializeOwned>(
             Err(error) => error,
         };
         let (inner, keys) = (error.inner(), keys(error.path()));
-        let problem = Problem::of(inner.message(), also);
+        let last = keys.last().map_or("", String::as_str);
+        let problem = Problem::of(inner.message(), last, also);
         // What was meant isn't missing as well.
         if let Problem::Unknown { meant: Some(meant), .. } = &problem
             && let Some((_, around)) = keys.split_last()
@@ -102,7 +103,10 @@ fn read<T: DeserializeOwned>(
             place.push(name.clone());
         }
         // A key that was taken out because its value is wrong is then missing.
-        if !removed.contains(&place.join(".")) {
+        let inside = format!("{}.", place.join("."));
+        let emptied = inner.message().starts_with("wanted exactly 1 element")
+            && removed.iter().any(|removed| removed.starts_with(&inside));
+        if !removed.contains(&place.join(".")) && !emptied {
             errors.push(ConfigError {
                 span: inner.span().or_else(|| Some(span_of(&root, &keys))),
                 path: join(path, &place),
@@ -175,7 +179,14 @@ enum Problem {
 }
 
 impl Problem {
-    fn of(message: &str, also: &[&str]) -> Problem {
+    /// `key` is the last of the path: of a table that is one of several, which.
+    fn of(message: &str, key: &str, also: &[&str]) -> Problem {
+        if message == "invalid type: unit variant, expected newtype variant" {
+            return Problem::Other(format!("expected more than its name: {{ {key} = … }}"));
+        }
+        if message.starts_with("wanted exactly 1 element") {
+            return Problem::Other("expected a table with one key, that says which it is".into());
+        }
         let mut names = backticked(message);
         if message.starts_with("missing field") && !names.is_empty() {
             return Problem::Missing(names.remove(0));

@@ -129,7 +129,7 @@ fn the_driver_must_be_one() {
         "[device.x]\ndriver = 'serial'\nport = 'p'\npoll = '1s'",
         &expect![[r#"
             1:1 device.x.channel: there are no channels; declare one in [device.x.channel]
-            4:8 device.x.poll: a serial device speaks on its own: leave `poll` out
+            4:8 device.x.poll: a serial device speaks on its own: leave `poll` out, or say in `request` what to ask it
         "#]],
     );
     check(

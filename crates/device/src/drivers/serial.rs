@@ -196,6 +196,7 @@ door        = { type = "boolean" }
 # channel.energy  = { at = 20, type = "bcd", length = 4, unit = "kW.h" }   # or "text"
 "#;
     const PACE: Pace = Pace::Speaks;
+    const ASKED_WITH: Option<&'static str> = Some("request");
     type Settings = Settings;
     type Channel = FieldSettings;
     const MEANT_OTHERWISE: &'static [&'static str] = &["type"];
