@@ -184,7 +184,8 @@ fn what_scan_and_drivers_print_is_accepted_by_check() {
     let scan = tidemill(&["scan", "--json"]);
     assert_eq!(scan.status.code(), Some(0), "{}", err(&scan));
     let scan: Value = serde_json::from_slice(&scan.stdout).expect("JSON");
-    let snippets = ["gpio", "serial", "i2c", "onewire", "iio"].into_iter().flat_map(|kind| {
+    let snippets = ["gpio", "serial", "i2c", "onewire", "iio", "hwmon", "pwm"];
+    let snippets = snippets.into_iter().flat_map(|kind| {
         let things = scan[kind].as_array().unwrap_or_else(|| panic!("{kind} in {scan}"));
         things.iter().filter_map(|thing| thing["snippet"].as_str().map(str::to_owned))
     });

@@ -18,6 +18,7 @@ mod failure;
 mod filters;
 mod health;
 mod i2c;
+mod iio;
 mod kind;
 mod modbus;
 mod output;

@@ -1,7 +1,7 @@
 //! Sensors that the kernel reads: each a file of sysfs that holds one number.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use async_trait::async_trait;
 use reading::{Datum, Fault, Value};
@@ -30,6 +30,22 @@ pub(crate) fn text(path: &Path) -> Result<String, Fault> {
 /// The number in a file.
 pub(crate) fn number(path: &Path) -> Result<f64, Fault> {
     text(path)?.parse().map_err(|_| Fault::Corrupt)
+}
+
+/// Why a file of sysfs could not be written, with the mend.
+pub(crate) fn written(path: &Path, error: &io::Error) -> Failure {
+    let mend = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the service sees /sys read-only: systemctl edit tidemill, then [Service] \
+             ReadWritePaths=/sys/devices"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; let a udev rule give it to a group of the gateway's user, as 60-tidemill.rules does"
+        }
+        _ => "",
+    };
+    let Failure { fault, detail } = Failure::io(&path.display().to_string(), error);
+    Failure::new(fault, detail + mend)
 }
 
 /// Where the kernel keeps one kind of chip, and how a person names one.
@@ -89,7 +105,7 @@ impl Place {
 }
 
 /// A chip's place on its bus, which stays the same: `1-0076`.
-fn on_bus(path: &Path) -> Option<String> {
+pub(crate) fn on_bus(path: &Path) -> Option<String> {
     // hwmon chips have a link to it; those of IIO lie in it.
     let device = match fs::canonicalize(path.join("device")) {
         Ok(device) => device,

@@ -84,7 +84,7 @@ fn item(path: &Path, source: &str) -> Option<Item> {
 }
 
 /// What a chip measures, and what the kernel calls it for people.
-fn sources(path: &Path) -> Vec<(String, Option<String>)> {
+pub(crate) fn sources(path: &Path) -> Vec<(String, Option<String>)> {
     let source = |(file, _): (String, PathBuf)| {
         let source = file.strip_suffix("_input").or_else(|| is_alarm(&file).then_some(&file))?;
         Some((source.to_owned(), attribute(path, &format!("{source}_label"))))

@@ -7,16 +7,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reading::Kind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::Driver;
+use crate::iio::{Buffer, Column, LENGTH_MAX, Wanted};
 use crate::kind::{Declared, Kinded, Pace};
 use crate::scan::entries;
 use crate::settings::Report;
 use crate::sysfs::{self, Chips, Item, Place};
 use crate::worker::Worker;
+use crate::{Device, Driver, Failure};
 
 /// The driver.
 pub(crate) struct Iio;
@@ -28,6 +30,12 @@ pub(crate) struct Settings {
     /// Which one: its name ("bme280"), its label, its place on its bus
     /// ("1-0076") or its entry ("iio:device0"); by default the only one.
     device: Option<String>,
+    /// How many measurements the kernel keeps between two questions: with it the
+    /// chip measures at the pace of its trigger, and each comes with its own time.
+    buffer: Option<u32>,
+    /// With `buffer`: the name of the trigger that makes it measure; by default the
+    /// one that is set.
+    trigger: Option<String>,
     /// Where /sys is.
     #[serde(default = "sysfs::root")]
     root: PathBuf,
@@ -116,7 +124,7 @@ fn name(source: &str) -> String {
 }
 
 /// What a device measures.
-fn sources(path: &Path) -> Vec<String> {
+pub(crate) fn sources(path: &Path) -> Vec<String> {
     let mut sources: Vec<String> = entries(path, "in_")
         .into_iter()
         .filter_map(|(file, _)| {
@@ -132,15 +140,22 @@ fn sources(path: &Path) -> Vec<String> {
     sources
 }
 
-/// The files of a source: processed, or raw with scale and offset, which the
-/// channels of one quantity may share. `None` when there is neither.
+/// The files of a source: processed, or raw with scale and offset. `None` when
+/// there is neither.
 fn item(path: &Path, source: &str) -> Option<Item> {
-    let factor = quantity(source).map_or(1.0, |((.., factor), _)| *factor);
+    let Column { offset, scale, factor, .. } = column(path, source);
     let input = path.join(format!("in_{source}_input"));
     if input.exists() {
         return Some(Item::Number { file: input, offset: None, scale: None, factor });
     }
     let raw = path.join(format!("in_{source}_raw"));
+    raw.exists().then(|| Item::Number { file: raw, offset, scale, factor })
+}
+
+/// Scale and offset of a source's raw numbers, which the channels of one quantity
+/// may share.
+fn column(path: &Path, source: &str) -> Column {
+    let factor = quantity(source).map_or(1.0, |((.., factor), _)| *factor);
     let without_number: String = source.chars().filter(|c| !c.is_ascii_digit()).collect();
     let quantity = source.split(|c: char| c == '_' || c.is_ascii_digit()).next().unwrap_or(source);
     let shared = |what: &str| {
@@ -148,13 +163,8 @@ fn item(path: &Path, source: &str) -> Option<Item> {
         let files = of.map(|of| path.join(format!("in_{of}_{what}")));
         files.into_iter().chain([path.join(format!("in_{what}"))]).find(|file| file.exists())
     };
-    let item = Item::Number {
-        file: raw.clone(),
-        offset: shared("offset"),
-        scale: shared("scale"),
-        factor,
-    };
-    raw.exists().then_some(item)
+    let (offset, scale) = (shared("offset"), shared("scale"));
+    Column { source: source.to_owned(), offset, scale, factor }
 }
 
 impl Kinded for Iio {
@@ -165,6 +175,8 @@ impl Kinded for Iio {
 driver = "iio"
 device = "bme280"            # or a label, "1-0076" (its place on the bus), "iio:device0"; by default the only one
 poll = "10s"
+# buffer = 256               # what the kernel keeps between two polls; needs a chip with a buffer
+# trigger = "every-10ms"     # with buffer: what makes it measure; by default the one that is set
 # root = "/"                 # where /sys is
 
 [device.room.channel]        # without it: all that the chip has when the gateway starts
@@ -211,7 +223,13 @@ pressure    = {}
                 report.at(&["channel", &channel.name, "source"], message);
             }
         }
-        Some(Box::new(Chips {
+        if settings.buffer.is_some_and(|length| !(2..=LENGTH_MAX).contains(&length)) {
+            report.at(&["buffer"], format!("expected 2 to {LENGTH_MAX} measurements"));
+        }
+        if settings.trigger.is_some() && settings.buffer.is_none() {
+            report.at(&["trigger"], "only with `buffer`, such as buffer = 256");
+        }
+        let chips = Chips {
             place: &PLACE,
             root: settings.root,
             wanted: settings.device,
@@ -219,7 +237,34 @@ pressure    = {}
             item,
             has: sources,
             worker: Worker::default(),
-        }))
+        };
+        Some(match settings.buffer {
+            Some(length) => Box::new(Buffered { chips, length, trigger: settings.trigger }),
+            None => Box::new(chips),
+        })
+    }
+}
+
+/// A chip that measures at the pace of its trigger.
+struct Buffered {
+    chips: Chips,
+    length: u32,
+    trigger: Option<String>,
+}
+
+#[async_trait]
+impl Driver for Buffered {
+    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        let (chip, _) = self.chips.find()?;
+        let entry = chip.file_name().unwrap_or_default();
+        let wanted = Wanted {
+            file: self.chips.root.join("dev").join(entry),
+            columns: self.chips.sources.iter().map(|source| column(&chip, source)).collect(),
+            length: self.length,
+            trigger: self.trigger.clone(),
+            chip,
+        };
+        Ok(Box::new(Buffer::start(wanted, self.chips.worker.clone()).await?))
     }
 }
 
@@ -325,5 +370,98 @@ mod tests {
         let config = config(wrong.path(), "[channel]\nhumidity = {}");
         let failure = config.driver.open().await.err().unwrap();
         assert!(failure.detail.contains("has no humidityrelative; it has accel_x"), "{failure}");
+    }
+
+    /// An accelerometer with a trigger: a pipe is its file, and what is written to
+    /// it what the kernel would have kept.
+    #[tokio::test]
+    async fn a_buffer_gives_every_measurement_with_its_own_time() {
+        const CHIP: &str = "sys/bus/iio/devices/iio:device0";
+        let file = |name: &str| format!("{CHIP}/{name}");
+        let mut files = vec![
+            (file("name"), "lis2dh12\n"),
+            (file("in_accel_x_raw"), "0\n"),
+            (file("in_accel_y_raw"), "0\n"),
+            (file("in_accel_scale"), "0.0095\n"),
+            (file("buffer/enable"), "1\n"),
+            (file("buffer/length"), "2\n"),
+            (file("trigger/current_trigger"), "\n"),
+            (file("current_timestamp_clock"), "monotonic\n"),
+            ("sys/bus/iio/devices/trigger0/name".to_owned(), "every-10ms\n"),
+        ];
+        let elements = [
+            ("accel_x", "le:s12/16>>4"),
+            ("accel_y", "le:s12/16>>4"),
+            ("accel_z", "le:s12/16>>4"),
+            ("timestamp", "le:s64/64>>0"),
+        ];
+        for (index, (name, kind)) in elements.iter().enumerate() {
+            let at = |what: &str| file(&format!("scan_elements/in_{name}_{what}"));
+            files.push((at("en"), "1\n"));
+            files.push((at("type"), kind));
+            files.push((at("index"), ["0\n", "1\n", "2\n", "3\n"][index]));
+        }
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+        let root = tree(&files);
+        std::fs::create_dir(root.path().join("dev")).unwrap();
+        let pipe = root.path().join("dev/iio:device0");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let text = "buffer = 4\ntrigger = 'every-10ms'\n[channel]\n\
+                    y = { source = 'accel_y' }\nx = { source = 'accel_x' }";
+        let config = config(root.path(), text);
+        let mut device = config.driver.open().await.unwrap();
+        let read = |name: &str| std::fs::read_to_string(root.path().join(file(name))).unwrap();
+        let set = [
+            "buffer/enable",
+            "buffer/length",
+            "trigger/current_trigger",
+            "current_timestamp_clock",
+            "scan_elements/in_accel_x_en",
+            "scan_elements/in_accel_z_en",
+            "scan_elements/in_timestamp_en",
+        ]
+        .map(read);
+        assert_eq!(set, ["1", "4", "every-10ms", "realtime", "1\n", "0", "1\n"]);
+
+        let mut batch = Batch::default();
+        device.read(&mut batch).await.unwrap();
+        assert!(batch.samples.is_empty(), "nothing yet");
+        let mut kernel = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        // x, y, four bytes of nothing, and the time: 16 bytes a scan.
+        let scan = |x: i16, y: i16, nanos: i64| {
+            let axes = [(x << 4).to_le_bytes(), (y << 4).to_le_bytes(), [0; 2], [0; 2]].concat();
+            [axes, nanos.to_le_bytes().to_vec()].concat()
+        };
+        let first = 1_764_000_000_000_000_000;
+        let bytes = [scan(1000, -1000, first), scan(-2048, 2047, first + 10_000_000)].concat();
+        use std::io::Write;
+        kernel.write_all(&bytes[..24]).unwrap();
+        device.read(&mut batch).await.unwrap();
+        kernel.write_all(&bytes[24..]).unwrap();
+        device.read(&mut batch).await.unwrap();
+        let samples: Vec<String> = batch
+            .samples
+            .drain(..)
+            .map(|sample| {
+                let (at, number) = (sample.at.unwrap(), sample.value.number().unwrap());
+                format!("{} {number:.3} {at}", sample.channel)
+            })
+            .collect();
+        assert_eq!(
+            samples,
+            [
+                "0 -9.500 2025-11-24T16:00:00.000000Z",
+                "1 9.500 2025-11-24T16:00:00.000000Z",
+                "0 19.447 2025-11-24T16:00:00.010000Z",
+                "1 -19.456 2025-11-24T16:00:00.010000Z",
+            ]
+        );
+        drop(device);
+        assert_eq!(read("buffer/enable"), "0", "it stops with the device");
+        std::fs::remove_dir_all(root.path().join(CHIP).join("scan_elements")).unwrap();
+        let without = config.driver.open().await.err().unwrap();
+        assert!(without.detail.ends_with("has no buffer: leave `buffer` out"), "{without}");
     }
 }

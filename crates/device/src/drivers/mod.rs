@@ -12,6 +12,8 @@ mod w1;
 
 use crate::DriverKind;
 
+pub(crate) use hwmon::sources as hwmon_sources;
+pub(crate) use iio::sources as iio_sources;
 pub(crate) use serial::refused;
 
 /// Every driver, by name.

@@ -1,4 +1,5 @@
-//! The machine the gateway runs on: temperature, load, memory, disk.
+//! The machine the gateway runs on: temperature, load, memory, disk, network, and
+//! what a Raspberry Pi's firmware says of its supply.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{Declared, Kinded, Pace};
+use crate::scan::{attribute, entries};
 use crate::settings::Report;
+use crate::sysfs;
 use crate::{Batch, Device, Driver, Failure};
 
 /// The driver.
@@ -20,11 +23,14 @@ pub(crate) struct System;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// A path on the file system to watch: the store's.
+    /// A path on the file system to watch; by default where the store is.
     #[serde(default = "disk")]
     disk: PathBuf,
+    /// The network interface to watch, such as "eth0"; by default the one that
+    /// leads to the world.
+    interface: Option<String>,
     /// Where /sys and /proc are.
-    #[serde(default = "crate::sysfs::root")]
+    #[serde(default = "sysfs::root")]
     root: PathBuf,
 }
 
@@ -67,12 +73,33 @@ enum Source {
     DiskUsed,
     /// What may still be written, in bytes.
     DiskFree,
+    /// How much of an eMMC's life is used up at most, in percent, as its maker
+    /// reckons; an SD card doesn't say.
+    DiskLifeUsed,
+    /// An eMMC has used up most of its spare blocks.
+    DiskEndOfLife,
+    /// Bytes received since the boot.
+    NetworkReceived,
+    /// Bytes sent since the boot.
+    NetworkSent,
+    /// Packets that were damaged or could not be sent, since the boot.
+    NetworkErrors,
+    /// The interface has a link.
+    NetworkUp,
     /// Seconds since the boot.
     Uptime,
     /// Of a Raspberry Pi: the supply is too weak, now.
     Undervoltage,
     /// Of a Raspberry Pi: the processor is slowed down, now.
     Throttled,
+    /// Of a Raspberry Pi: the processor may not run at full speed, now.
+    FrequencyCapped,
+    /// Of a Raspberry Pi: it is so hot that the firmware acts, now.
+    TemperatureLimited,
+    /// Of a Raspberry Pi: the supply has been too weak since the boot.
+    UndervoltageSinceBoot,
+    /// Of a Raspberry Pi: the processor has been slowed down since the boot.
+    ThrottledSinceBoot,
 }
 
 const SOURCES: &[(&str, Source)] = &[
@@ -86,18 +113,49 @@ const SOURCES: &[(&str, Source)] = &[
     ("swap_used", Source::SwapUsed),
     ("disk_used", Source::DiskUsed),
     ("disk_free", Source::DiskFree),
+    ("disk_life_used", Source::DiskLifeUsed),
+    ("disk_end_of_life", Source::DiskEndOfLife),
+    ("network_received", Source::NetworkReceived),
+    ("network_sent", Source::NetworkSent),
+    ("network_errors", Source::NetworkErrors),
+    ("network_up", Source::NetworkUp),
     ("uptime", Source::Uptime),
     ("undervoltage", Source::Undervoltage),
     ("throttled", Source::Throttled),
+    ("frequency_capped", Source::FrequencyCapped),
+    ("temperature_limited", Source::TemperatureLimited),
+    ("undervoltage_since_boot", Source::UndervoltageSinceBoot),
+    ("throttled_since_boot", Source::ThrottledSinceBoot),
 ];
 
-/// Where a Raspberry Pi's firmware says how it fares, as hexadecimal bits.
-const THROTTLED: &str = "sys/devices/platform/soc/soc:firmware/get_throttled";
+/// Bits of what a Raspberry Pi's firmware says of itself: Raspberry Pi's
+/// documentation of `vcgencmd get_throttled`.
+impl Source {
+    fn bit(self) -> Option<u32> {
+        Some(match self {
+            Source::Undervoltage => 0,
+            Source::FrequencyCapped => 1,
+            Source::Throttled => 2,
+            Source::TemperatureLimited => 3,
+            Source::UndervoltageSinceBoot => 16,
+            Source::ThrottledSinceBoot => 18,
+            _ => return None,
+        })
+    }
+
+    fn is_boolean(self) -> bool {
+        self.bit().is_some() || matches!(self, Source::DiskEndOfLife | Source::NetworkUp)
+    }
+}
 
 #[derive(Clone)]
 struct Machine {
     root: PathBuf,
     disk: PathBuf,
+    /// As the settings have it, or as it was found.
+    interface: Option<String>,
+    /// The settings have it.
+    fixed: bool,
     sources: Vec<Source>,
     /// Busy and whole time of the processor at the last reading.
     cpu: Option<(u64, u64)>,
@@ -105,18 +163,22 @@ struct Machine {
 
 impl Kinded for System {
     const NAME: &'static str = "system";
-    const SUMMARY: &'static str = "the machine itself: temperature, load, memory, disk";
+    const SUMMARY: &'static str =
+        "the machine itself: temperature, load, memory, disk, network, supply";
     const SAMPLE: &'static str = r#"[device.machine]
 driver = "system"
 poll = "5s"                  # how often it is read
-# disk = "/var/lib/tidemill" # a path on the file system to watch: the store's
+# disk = "/var/lib/tidemill" # a path on the file system to watch; by default where the store is
+# interface = "eth0"         # by default the one that leads to the world
 # root = "/"                 # where /sys and /proc are
 
 [device.machine.channel]     # without it: all that this machine has
 cpu_temperature = { range = [-20, 120] }   # also cpu_usage, load_1m, load_5m, load_15m
 memory_used     = { label = "memory" }     # also memory_available, swap_used
-disk_free       = {}                       # also disk_used, uptime
-weak_supply     = { source = "undervoltage" }   # of a Raspberry Pi; also throttled
+disk_free       = {}                       # also disk_used; of an eMMC disk_life_used, disk_end_of_life
+uplink          = { source = "network_up" }     # also network_received, network_sent, network_errors
+weak_supply     = { source = "undervoltage" }   # of a Raspberry Pi; also throttled, frequency_capped,
+# temperature_limited, undervoltage_since_boot, throttled_since_boot; of any machine uptime
 "#;
     const PACE: Pace = Pace::Asked(Duration::from_secs(5));
     type Settings = Settings;
@@ -134,7 +196,7 @@ weak_supply     = { source = "undervoltage" }   # of a Raspberry Pi; also thrott
 
     fn kind(channel: &Declared<Quantity>) -> Result<Kind, String> {
         channel.always(match source(channel) {
-            Some(Source::Undervoltage | Source::Throttled) => Kind::Boolean,
+            Some(source) if source.is_boolean() => Kind::Boolean,
             _ => Kind::Number,
         })
     }
@@ -142,16 +204,18 @@ weak_supply     = { source = "undervoltage" }   # of a Raspberry Pi; also thrott
     fn unit(channel: &Declared<Quantity>) -> Option<&'static str> {
         match source(channel)? {
             Source::CpuTemperature => Some("Cel"),
-            Source::CpuUsage | Source::MemoryUsed | Source::SwapUsed | Source::DiskUsed => {
-                Some("%")
-            }
-            Source::MemoryAvailable | Source::DiskFree => Some("B"),
+            Source::CpuUsage
+            | Source::MemoryUsed
+            | Source::SwapUsed
+            | Source::DiskUsed
+            | Source::DiskLifeUsed => Some("%"),
+            Source::MemoryAvailable
+            | Source::DiskFree
+            | Source::NetworkReceived
+            | Source::NetworkSent => Some("B"),
             Source::Uptime => Some("s"),
-            Source::Load1m
-            | Source::Load5m
-            | Source::Load15m
-            | Source::Undervoltage
-            | Source::Throttled => None,
+            Source::NetworkErrors => Some("1"),
+            _ => None,
         }
     }
 
@@ -213,8 +277,8 @@ impl Device for Machine {
 
 impl Machine {
     fn new(settings: &Settings, sources: Vec<Source>) -> Machine {
-        let Settings { disk, root } = settings.clone();
-        Machine { root, disk, sources, cpu: None }
+        let Settings { disk, root, interface } = settings.clone();
+        Machine { root, disk, fixed: interface.is_some(), interface, sources, cpu: None }
     }
 
     fn has(&self, source: Source) -> bool {
@@ -234,8 +298,20 @@ impl Machine {
             Source::DiskUsed => self.disk_used()?,
             Source::DiskFree => self.disk_free()?,
             Source::Uptime => self.word("proc/uptime", 0)?,
-            Source::Undervoltage => return self.throttled(0),
-            Source::Throttled => return self.throttled(2),
+            Source::DiskLifeUsed => self.life_used()?,
+            Source::DiskEndOfLife => return Ok(Some(self.is_worn_out()?.into())),
+            Source::NetworkReceived => self.network("statistics/rx_bytes")?,
+            Source::NetworkSent => self.network("statistics/tx_bytes")?,
+            Source::NetworkErrors => {
+                self.network("statistics/rx_errors")? + self.network("statistics/tx_errors")?
+            }
+            Source::NetworkUp => return Ok(Some(self.is_up()?.into())),
+            Source::Undervoltage
+            | Source::Throttled
+            | Source::FrequencyCapped
+            | Source::TemperatureLimited
+            | Source::UndervoltageSinceBoot
+            | Source::ThrottledSinceBoot => return self.firmware(source),
         };
         Datum::number(number).map(Some).ok_or(Fault::Corrupt)
     }
@@ -314,25 +390,107 @@ impl Machine {
         text.trim().parse::<f64>().map(|milli| milli / 1000.0).map_err(|_| Fault::Corrupt)
     }
 
-    fn entries(&self, folder: &str, prefix: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten();
-        let mut paths: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| {
-                path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix))
-            })
-            .collect();
-        // thermal_zone2 before thermal_zone10.
-        paths.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
-        paths
+    fn entries(&self, folder: &str, start: &str) -> Vec<PathBuf> {
+        entries(&self.root.join(folder), start).into_iter().map(|(_, path)| path).collect()
     }
 
-    fn throttled(&self, bit: u32) -> Result<Option<Datum>, Fault> {
-        let text = self.text(THROTTLED)?;
-        let text = text.trim();
-        let bits = u32::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16);
-        let bits = bits.map_err(|_| Fault::Corrupt)?;
-        Ok(Some(Datum::Boolean(bits >> bit & 1 == 1)))
+    /// What a Raspberry Pi's firmware says, as hexadecimal bits; or the alarm that
+    /// the kernel makes of the supply's.
+    fn firmware(&self, source: Source) -> Result<Option<Datum>, Fault> {
+        // `soc/soc:firmware`, and with the bus's address on a Pi 5.
+        let platform = self.entries("sys/devices/platform", "soc").into_iter();
+        let file = platform
+            .flat_map(|soc| entries(&soc, ""))
+            .filter(|(name, _)| name.ends_with("firmware"))
+            .map(|(_, path)| path.join("get_throttled"))
+            .find(|file| file.exists());
+        if let (Some(file), Some(bit)) = (file, source.bit()) {
+            let text = sysfs::text(&file)?;
+            let bits = u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16);
+            let bits = bits.map_err(|_| Fault::Corrupt)?;
+            return Ok(Some(Datum::Boolean(bits >> bit & 1 == 1)));
+        }
+        let mut chips = self.entries("sys/class/hwmon", "hwmon").into_iter();
+        match chips.find(|chip| attribute(chip, "name").as_deref() == Some("rpi_volt")) {
+            Some(chip) if source == Source::Undervoltage => {
+                let alarm = sysfs::number(&chip.join("in0_lcrit_alarm"))?;
+                Ok(Some(Datum::Boolean(alarm != 0.0)))
+            }
+            _ => Err(Fault::Absent),
+        }
+    }
+
+    /// A file of the interface's folder.
+    fn network(&mut self, file: &str) -> Result<f64, Fault> {
+        sysfs::number(&self.interface()?.join(file))
+    }
+
+    /// The kernel's Documentation/ABI/testing/sysfs-class-net, "operstate"; a
+    /// tunnel doesn't know.
+    fn is_up(&mut self) -> Result<bool, Fault> {
+        let state = sysfs::text(&self.interface()?.join("operstate"))?;
+        Ok(matches!(state.as_str(), "up" | "unknown"))
+    }
+
+    /// The interface's folder. One that was found stays the one, or its counters
+    /// would jump; until it is gone.
+    fn interface(&mut self) -> Result<PathBuf, Fault> {
+        let folder = self.root.join("sys/class/net");
+        if let Some(path) = self.interface.as_ref().map(|name| folder.join(name))
+            && path.exists()
+        {
+            return Ok(path);
+        }
+        if self.fixed {
+            return Err(Fault::Absent);
+        }
+        let found = self.default_route().ok_or(Fault::Absent)?;
+        let path = folder.join(&found);
+        self.interface = Some(found);
+        Ok(path)
+    }
+
+    /// The interface of the default route that counts least: proc(5),
+    /// /proc/net/route.
+    fn default_route(&self) -> Option<String> {
+        let text = self.text("proc/net/route").ok()?;
+        let routes = text.lines().skip(1).filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [name, "00000000", _, _, _, _, metric, ..] = fields[..] else { return None };
+            Some((metric.parse::<u32>().ok()?, name.to_owned()))
+        });
+        routes.min().map(|(_, name)| name)
+    }
+
+    /// JEDEC 84-B51, EXT_CSD 268 and 269: tenths of its life, of each of its two
+    /// kinds of cells; 11 is beyond.
+    fn life_used(&self) -> Result<f64, Fault> {
+        let text = sysfs::text(&self.emmc("life_time")?)?;
+        let tenths = text.split_whitespace().map(|word| {
+            u8::from_str_radix(word.trim_start_matches("0x"), 16).map_err(|_| Fault::Corrupt)
+        });
+        match tenths.collect::<Result<Vec<u8>, Fault>>()?.into_iter().max() {
+            Some(tenths @ 1..=11) => Ok(f64::from(tenths) * 10.0),
+            _ => Err(Fault::Absent),
+        }
+    }
+
+    /// JEDEC 84-B51, EXT_CSD 267: 2 and 3 say that 80 and 90 % of the spare blocks
+    /// are in use.
+    fn is_worn_out(&self) -> Result<bool, Fault> {
+        let text = sysfs::text(&self.emmc("pre_eol_info")?)?;
+        match u8::from_str_radix(text.trim_start_matches("0x"), 16) {
+            Ok(0) => Err(Fault::Absent),
+            Ok(state) => Ok(state > 1),
+            Err(_) => Err(Fault::Corrupt),
+        }
+    }
+
+    /// A file of the first eMMC.
+    fn emmc(&self, file: &str) -> Result<PathBuf, Fault> {
+        let cards = self.entries("sys/block", "mmcblk").into_iter();
+        let mut files = cards.map(|card| card.join("device").join(file));
+        files.find(|file| file.exists()).ok_or(Fault::Absent)
     }
 
     /// The file system of `disk`, or of the nearest folder above that is there.
@@ -356,78 +514,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::de::IntoDeserializer;
-    use serde::de::value::{Error as NameError, StrDeserializer};
-
-    use super::*;
-
-    const STAT: &str = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3 4\n";
-
-    fn machine() -> (tempfile::TempDir, Machine) {
-        let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        put("proc/loadavg", "0.52 0.58 0.59 1/233 12345\n");
-        put("proc/uptime", "1830.39 2608.08\n");
-        put("proc/stat", STAT);
-        put(
-            "proc/meminfo",
-            "MemTotal: 1000 kB\nMemAvailable:    250 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
-        );
-        put("sys/class/thermal/thermal_zone0/type", "iwlwifi\n");
-        put("sys/class/thermal/thermal_zone0/temp", "30000\n");
-        put("sys/class/thermal/thermal_zone1/type", "cpu-thermal\n");
-        put("sys/class/thermal/thermal_zone1/temp", "48312\n");
-        put(THROTTLED, "50005\n");
-        let settings = Settings { disk: disk(), root: folder.path().to_owned() };
-        let machine = Machine::new(&settings, Vec::new());
-        (folder, machine)
-    }
-
-    #[test]
-    fn every_source_is_read_as_the_kernel_writes_it() {
-        let (folder, mut machine) = machine();
-        let mut number = |source| match machine.value(source).unwrap() {
-            Some(Datum::Number(number)) => number,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(number(Source::CpuTemperature), 48.312);
-        assert_eq!([number(Source::Load1m), number(Source::Load15m)], [0.52, 0.59]);
-        assert_eq!(number(Source::MemoryUsed), 75.0);
-        assert_eq!(number(Source::MemoryAvailable), 256_000.0);
-        assert_eq!(number(Source::Uptime), 1830.39);
-        assert!((0.0..=100.0).contains(&number(Source::DiskUsed)));
-        assert!(number(Source::DiskFree) > 0.0);
-        assert_eq!(machine.value(Source::SwapUsed), Err(Fault::Absent));
-        assert_eq!(machine.value(Source::Undervoltage), Ok(Some(true.into())));
-        assert_eq!(machine.value(Source::CpuUsage), Ok(None), "the first time there is no last");
-        let later = STAT.replace("100 0 50 800", "130 0 60 860");
-        fs::write(folder.path().join("proc/stat"), later).unwrap();
-        assert_eq!(machine.value(Source::CpuUsage), Ok(Datum::number(40.0)));
-    }
-
-    #[test]
-    fn only_what_is_there_is_a_channel_by_default() {
-        let (folder, machine) = machine();
-        let names = |machine: &Machine| -> Vec<String> {
-            let settings = Settings { disk: disk(), root: machine.root.clone() };
-            System::defaults(&settings).into_iter().map(|channel| channel.name).collect()
-        };
-        let all = SOURCES.len();
-        assert_eq!(names(&machine).len(), all - 1, "all but swap");
-        fs::remove_dir_all(folder.path().join("sys")).unwrap();
-        assert_eq!(names(&machine).len(), all - 4, "no temperature, no firmware");
-    }
-
-    #[test]
-    fn names_and_sources_are_the_same_words() {
-        for (name, source) in SOURCES {
-            let name: StrDeserializer<'_, NameError> = (*name).into_deserializer();
-            assert_eq!(Source::deserialize(name).unwrap(), *source);
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{Pulses, Pwm};
 use crate::Failure;
 use crate::scan::entries;
-use crate::sysfs::number;
+use crate::sysfs::{number, written};
 
 const FOLDER: &str = "sys/class/pwm";
 /// After the export udev gives the files to the group: until then they are
@@ -96,20 +96,7 @@ fn refused(chip: &Path, channel: u32, error: &io::Error) -> Failure {
             let detail = format!("channel {channel} of {at} is held by a driver of the kernel");
             Failure::new(Fault::Busy, detail)
         }
-        _ => denied(Failure::io(&format!("{at}, channel {channel}"), error)),
-    }
-}
-
-fn denied(failure: Failure) -> Failure {
-    match failure.fault {
-        Fault::Denied => {
-            let detail = format!(
-                "{failure}; add the gateway's user to the group gpio, and see that a udev rule \
-                 gives /sys/class/pwm to it"
-            );
-            Failure::new(Fault::Denied, detail)
-        }
-        _ => failure,
+        _ => written(&chip.join("export"), error),
     }
 }
 
@@ -134,7 +121,7 @@ impl Kernel {
         let path = self.path.join(file);
         let found = number(&path).map(|number| number as u64);
         found.map_err(|fault| {
-            denied(Failure::new(fault, format!("{} can't be read: {fault}", path.display())))
+            Failure::new(fault, format!("{} can't be read: {fault}", path.display()))
         })
     }
 
@@ -147,7 +134,7 @@ impl Kernel {
                     Fault::Io,
                     format!("{at}: the chip can't make this `frequency`; try another"),
                 ),
-                _ => denied(Failure::io(&at.to_string(), &error)),
+                _ => written(&path, &error),
             }
         })
     }
@@ -233,6 +220,7 @@ mod tests {
         let said = |errno: Errno| refused(chip, 4, &errno.into()).to_string();
         assert!(said(Errno::BUSY).contains("held by a driver of the kernel"));
         assert!(said(Errno::NODEV).contains("has no channel 4"));
-        assert!(said(Errno::ACCESS).contains("group gpio"));
+        assert!(said(Errno::ACCESS).contains("udev rule"));
+        assert!(said(Errno::ROFS).contains("ReadWritePaths=/sys/devices"));
     }
 }

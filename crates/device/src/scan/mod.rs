@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use bus::{I2cBus, IioDevice, OneWire};
+pub use bus::{HwmonChip, I2cBus, IioDevice, OneWire, PwmChip};
 pub use gpio::{Chip, Line};
 pub use holders::{Holders, Process};
 pub use serial::{Port, Usb};
@@ -32,6 +32,10 @@ pub struct Scan {
     pub onewire: Vec<OneWire>,
     /// Devices of Linux Industrial I/O.
     pub iio: Vec<IioDevice>,
+    /// Chips that watch the machine, or a supply.
+    pub hwmon: Vec<HwmonChip>,
+    /// Chips that make pulses.
+    pub pwm: Vec<PwmChip>,
 }
 
 impl Scan {
@@ -44,6 +48,8 @@ impl Scan {
             i2c: bus::i2c(root),
             onewire: bus::onewire(root),
             iio: bus::iio(root),
+            hwmon: bus::hwmon(root),
+            pwm: bus::pwm(root),
         }
     }
 
@@ -51,9 +57,12 @@ impl Scan {
     pub fn snippets(&self) -> impl Iterator<Item = &str> {
         let gpio = self.gpio.iter().filter_map(|chip| chip.snippet.as_deref());
         let serial = self.serial.iter().map(|port| port.snippet.as_str());
+        let i2c = self.i2c.iter().filter_map(|bus| bus.snippet.as_deref());
         let onewire = self.onewire.iter().filter_map(|device| device.snippet.as_deref());
         let iio = self.iio.iter().filter_map(|device| device.snippet.as_deref());
-        gpio.chain(serial).chain(onewire).chain(iio)
+        let hwmon = self.hwmon.iter().filter_map(|chip| chip.snippet.as_deref());
+        let pwm = self.pwm.iter().filter_map(|chip| chip.snippet.as_deref());
+        gpio.chain(serial).chain(i2c).chain(onewire).chain(iio).chain(hwmon).chain(pwm)
     }
 }
 

@@ -52,6 +52,19 @@ fn board() -> tempfile::TempDir {
     for file in ["in_temp_input", "in_pressure_input", "in_voltage0_raw", "in_voltage0_scale"] {
         put(root, &format!("sys/bus/iio/devices/iio:device0/{file}"), "1\n");
     }
+    put(root, "sys/class/hwmon/hwmon0/name", "rpi_volt\n");
+    put(root, "sys/class/hwmon/hwmon0/in0_lcrit_alarm", "0\n");
+    for (chip, address) in [("hwmon1", "1-0040"), ("hwmon2", "1-0041")] {
+        put(root, &format!("sys/class/hwmon/{chip}/name"), "ina219\n");
+        put(root, &format!("sys/class/hwmon/{chip}/in1_input"), "12004\n");
+        put(root, &format!("sys/devices/i2c-1/{address}/name"), "ina219\n");
+        let device = root.join("sys/devices/i2c-1").join(address);
+        symlink(device, root.join("sys/class/hwmon").join(chip).join("device")).unwrap();
+    }
+    put(root, "sys/class/pwm/pwmchip0/npwm", "2\n");
+    put(root, "sys/devices/platform/fe20c000.pwm/uevent", "");
+    let device = root.join("sys/devices/platform/fe20c000.pwm");
+    symlink(device, root.join("sys/class/pwm/pwmchip0/device")).unwrap();
     // A file that is no chip: it is shown with the reason.
     put(root, "dev/gpiochip0", "");
     symlink("gpiochip0", root.join("dev/gpiochip4")).unwrap();
@@ -66,18 +79,20 @@ fn everything_that_is_connected_is_found() {
     // The kernel's words, and the snippets are checked below.
     assert!(scan.gpio[0].error.is_some());
     shown["gpio"][0]["error"] = "…".into();
-    for kind in ["serial", "onewire", "iio"] {
+    for kind in ["serial", "i2c", "onewire", "iio", "hwmon", "pwm"] {
         for thing in shown[kind].as_array_mut().unwrap() {
             thing["snippet"] = "…".into();
         }
     }
     expect_test::expect![[r#"
         {"gpio":[{"error":"…","label":"","lines":[],"name":"gpiochip0","snippet":null}],
-        "i2c":[{"name":"bcm2835 (i2c@7e804000)","path":"/dev/i2c-1","taken":[[118,"bme280"]]}],
+        "hwmon":[{"channels":["in0_lcrit_alarm"],"chip":"hwmon0","name":"rpi_volt","snippet":"…"},{"channels":["in1"],"chip":"hwmon1","name":"ina219","snippet":"…"},{"channels":["in1"],"chip":"hwmon2","name":"ina219","snippet":"…"}],
+        "i2c":[{"name":"bcm2835 (i2c@7e804000)","path":"/dev/i2c-1","snippet":"…","taken":[[118,"bme280"]]}],
         "iio":[{"channels":["pressure","temp","voltage0"],"device":"iio:device0","name":"bme280","snippet":"…"}],
         "onewire":[{"id":"28-0316a2795bff","snippet":"…","thermometer":true}],
+        "pwm":[{"channels":2,"chip":"pwmchip0","device":"fe20c000.pwm","snippet":"…"}],
         "serial":[{"by_id":["/dev/serial/by-id/usb-Arduino_Uno-if00"],"console":false,"path":"/dev/ttyACM0","process":{"name":"minicom","pid":77},"snippet":"…","usb":{"id":"2341:0043","product":"Arduino Uno (CDC)","serial":"A1"}},{"by_id":[],"console":true,"path":"/dev/ttyAMA0","process":null,"snippet":"…","usb":null}]}"#]]
-    .assert_eq(&shown.to_string().replace(",\"i2c\"", ",\n\"i2c\"").replace(",\"iio\"", ",\n\"iio\"").replace(",\"onewire\"", ",\n\"onewire\"").replace(",\"serial\":[", ",\n\"serial\":["));
+    .assert_eq(&shown.to_string().replace(",\"i2c\"", ",\n\"i2c\"").replace(",\"iio\"", ",\n\"iio\"").replace(",\"hwmon\"", ",\n\"hwmon\"").replace(",\"pwm\"", ",\n\"pwm\"").replace(",\"onewire\"", ",\n\"onewire\"").replace(",\"serial\":[", ",\n\"serial\":["));
 }
 
 /// The snippets, each as a person would paste it.
@@ -92,7 +107,7 @@ fn every_snippet_is_a_valid_configuration() {
     ];
     scan.gpio[0].snippet = gpio::snippet("gpiochip0", &lines);
     let snippets: Vec<&str> = scan.snippets().collect();
-    assert_eq!(snippets.len(), 5, "{snippets:#?}");
+    assert_eq!(snippets.len(), 10, "{snippets:#?}");
     for snippet in &snippets {
         let file = DeTable::parse(snippet).expect(snippet).into_inner();
         let DeValue::Table(devices) = file["device"].get_ref() else { panic!("{snippet}") };
@@ -112,6 +127,44 @@ fn every_snippet_is_a_valid_configuration() {
         line0 = { line = 0, direction = "input" }
     "#]]
     .assert_eq(snippets[0]);
+    expect_test::expect![[r#"
+        [device.i2c-1]
+        driver = "i2c"
+        bus = 1
+        part = "bme280"   # what is wired: tidemill drivers i2c lists the parts
+        [device.w1-28-0316a2795bff]
+        driver = "w1"
+        [device.w1-28-0316a2795bff.channel]
+        temperature = { sensor = "28-0316a2795bff" }
+        [device.bme280-0]
+        driver = "iio"
+        device = "bme280"
+        [device.bme280-0.channel]
+        pressure = { source = "pressure" }
+        temp = { source = "temp" }
+        voltage0 = { source = "voltage0" }
+        [device.rpi-volt-0]
+        driver = "hwmon"
+        chip = "rpi_volt"
+        [device.rpi-volt-0.channel]
+        in0-lcrit-alarm = { source = "in0_lcrit_alarm" }
+        [device.ina219-1]
+        driver = "hwmon"
+        chip = "1-0040"
+        [device.ina219-1.channel]
+        in1 = { source = "in1" }
+        [device.ina219-2]
+        driver = "hwmon"
+        chip = "1-0041"
+        [device.ina219-2.channel]
+        in1 = { source = "in1" }
+        [device.pwmchip0]
+        driver = "gpio"
+        pwm_chip = "pwmchip0"
+        [device.pwmchip0.channel]
+        pwm0 = { line = 0, direction = "pwm", frequency = 1000 }
+    "#]]
+    .assert_eq(&snippets[3..].join(""));
 }
 
 #[test]

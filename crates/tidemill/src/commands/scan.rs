@@ -52,6 +52,16 @@ pub(crate) fn text(scan: &Scan, lines: bool) -> String {
         format!("{}  {}: {}", device.device, device.name, device.channels.join(", "))
     });
     section(&mut out, "IIO", "no device", iio);
+    let hwmon = scan
+        .hwmon
+        .iter()
+        .map(|chip| format!("{}  {}: {}", chip.chip, chip.name, chip.channels.join(", ")));
+    section(&mut out, "hwmon", "no chip", hwmon);
+    let pwm = scan
+        .pwm
+        .iter()
+        .map(|chip| format!("{}  {}, {} outputs", chip.chip, chip.device, chip.channels));
+    section(&mut out, "PWM", "no chip (dtoverlay=pwm)", pwm);
     let snippets: Vec<&str> = scan.snippets().collect();
     if !snippets.is_empty() {
         out += "\nConfiguration to start from (tidemill drivers NAME shows every key):\n";
@@ -114,7 +124,7 @@ fn port(port: &Port) -> String {
 
 #[cfg(test)]
 mod tests {
-    use device::scan::{I2cBus, IioDevice, Line, OneWire, Process, Usb};
+    use device::scan::{HwmonChip, I2cBus, IioDevice, Line, OneWire, Process, PwmChip, Usb};
 
     use super::*;
 
@@ -151,6 +161,7 @@ mod tests {
                 path: "/dev/i2c-1".into(),
                 name: "bcm2835".into(),
                 taken: vec![(0x76, "bme280".into())],
+                snippet: None,
             }],
             onewire: vec![OneWire {
                 id: "28-0316a2795bff".into(),
@@ -161,6 +172,18 @@ mod tests {
                 device: "iio:device0".into(),
                 name: "bme280".into(),
                 channels: vec!["temp".into(), "pressure".into()],
+                snippet: None,
+            }],
+            hwmon: vec![HwmonChip {
+                chip: "hwmon1".into(),
+                name: "ina219".into(),
+                channels: vec!["in1".into(), "curr1".into()],
+                snippet: None,
+            }],
+            pwm: vec![PwmChip {
+                chip: "pwmchip0".into(),
+                device: "fe20c000.pwm".into(),
+                channels: 2,
                 snippet: None,
             }],
         };
@@ -180,6 +203,10 @@ mod tests {
               28-0316a2795bff  a thermometer
             IIO
               iio:device0  bme280: temp, pressure
+            hwmon
+              hwmon1  ina219: in1, curr1
+            PWM
+              pwmchip0  fe20c000.pwm, 2 outputs
 
             Configuration to start from (tidemill drivers NAME shows every key):
 
@@ -197,6 +224,8 @@ mod tests {
             I2C: no bus (/dev/i2c-*)
             1-Wire: no device
             IIO: no device
+            hwmon: no chip
+            PWM: no chip (dtoverlay=pwm)
         "#]]
         .assert_eq(&text(&Scan::default(), false));
     }

@@ -28,7 +28,7 @@ const SECTIONS: &[&str] = &["gateway", "store", "dashboard", "forward", "device"
 const FILE_MAX: u64 = 4 << 20;
 
 /// Everything that the gateway is told.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Config {
     /// `[gateway]`.
     pub gateway: Gateway,
@@ -109,6 +109,7 @@ impl Config {
 
     fn of(table: Spanned<DeTable<'_>>, errors: &mut Vec<ConfigError>) -> Config {
         let mut config = Config::default();
+        let mut devices = None;
         for (key, value) in table.into_inner() {
             let name = key.get_ref().as_ref();
             if !SECTIONS.contains(&name) {
@@ -136,14 +137,16 @@ impl Config {
                         }
                     }
                 }
-                _ => {
-                    let mut ports = Ports::default();
-                    for (name, section) in named(section, "device", errors) {
-                        ports.take(&name, &section, errors);
-                        config.devices.extend(device::Config::parse(&name, section, errors));
-                    }
-                }
+                // They are told where the store is, which may stand behind them.
+                _ => devices = Some(section),
             }
+        }
+        let mut ports = Ports::default();
+        let devices = devices.map(|all| named(all, "device", errors)).unwrap_or_default();
+        for (name, mut section) in devices {
+            ports.take(&name, &section, errors);
+            watch(&mut section, &config.store.path);
+            config.devices.extend(device::Config::parse(&name, section, errors));
         }
         config
     }
@@ -202,6 +205,20 @@ fn bytes_of(path: &Path) -> anyhow::Result<Vec<u8>> {
         };
         format!("the configuration {name} can't be read; {mend}")
     })
+}
+
+/// A `system` device watches the disk that the store is on, unless its table
+/// names another.
+fn watch(section: &mut Spanned<DeTable<'_>>, store: &Path) {
+    let span = section.span();
+    let table = section.get_mut();
+    let is_system = table.get("driver").and_then(|driver| driver.get_ref().as_str());
+    if is_system != Some("system") || table.contains_key("disk") {
+        return;
+    }
+    let Some(folder) = store.parent().and_then(Path::to_str) else { return };
+    let disk = DeValue::String(folder.to_owned().into());
+    table.insert(Spanned::new(span.clone(), "disk".into()), Spanned::new(span, disk));
 }
 
 fn table_of<'a>(

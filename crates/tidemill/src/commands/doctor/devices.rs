@@ -26,7 +26,12 @@ pub(super) fn probe(machine: &Machine, config: &Config) -> Vec<Finding> {
         let table = device.written();
         let text = |key: &str| table.get(key).and_then(Value::as_str);
         match device.driver() {
-            "gpio" => findings.extend(gpio(machine, &name, table)),
+            "gpio" => {
+                findings.extend(pwm(machine, &name, table));
+                if !pulses(table).1 {
+                    findings.extend(gpio(machine, &name, table));
+                }
+            }
             "w1" if machine.scan.onewire.is_empty() => findings.push(Finding::fail(
                 name,
                 "no device is on a 1-Wire bus",
@@ -210,6 +215,42 @@ fn i2c(machine: &Machine, probe: String, table: &Table) -> Finding {
     }
 }
 
+fn is_pulsed(channel: &Value) -> bool {
+    channel.get("direction").and_then(Value::as_str) == Some("pwm")
+}
+
+/// Whether any channel is one of a PWM chip, and whether all are.
+fn pulses(table: &Table) -> (bool, bool) {
+    let channels = table.get("channel").and_then(Value::as_table);
+    let pulsed = || channels.into_iter().flatten().map(|(_, channel)| is_pulsed(channel));
+    let any = pulsed().any(|pulsed| pulsed);
+    (any, any && pulsed().all(|pulsed| pulsed))
+}
+
+fn pwm(machine: &Machine, probe: &str, table: &Table) -> Option<Finding> {
+    let text = |key: &str| table.get(key).and_then(Value::as_str);
+    let own = text("chip") == Some("sim") || text("backend") == Some("rppal");
+    if own || !pulses(table).0 {
+        return None;
+    }
+    let wanted = text("pwm_chip").unwrap_or("pwmchip0");
+    let found = machine.scan.pwm.iter().any(|chip| chip.chip == wanted || chip.device == wanted);
+    let there: Vec<&str> = machine.scan.pwm.iter().map(|chip| chip.chip.as_str()).collect();
+    Some(match there.as_slice() {
+        _ if found => Finding::ok(probe, format!("{wanted} is there")),
+        [] => Finding::fail(
+            probe,
+            format!("there is no PWM chip {wanted}"),
+            "add dtoverlay=pwm to /boot/firmware/config.txt and start again",
+        ),
+        there => Finding::fail(
+            probe,
+            format!("there is no PWM chip {wanted}"),
+            format!("set pwm_chip to one of {}", there.join(", ")),
+        ),
+    })
+}
+
 fn gpio(machine: &Machine, probe: &str, table: &Table) -> Vec<Finding> {
     let wanted = table.get("chip").and_then(Value::as_str).unwrap_or("gpiochip0");
     if wanted == "sim" {
@@ -252,6 +293,7 @@ fn gpio(machine: &Machine, probe: &str, table: &Table) -> Vec<Finding> {
     let wrong: Vec<Finding> = channels
         .into_iter()
         .flatten()
+        .filter(|(_, channel)| !is_pulsed(channel))
         .filter_map(|(name, channel)| line(probe, name, chip, channel.get("line")?))
         .collect();
     if wrong.is_empty() {
@@ -490,6 +532,18 @@ mod tests {
         drop(listener);
         let silent = said(&[tcp("x".into(), &address)]);
         assert!(silent.contains("refused") && silent.contains("switched on"), "{silent}");
+    }
+
+    #[test]
+    fn a_pwm_chip_is_there_or_needs_its_overlay() {
+        let table: Table =
+            toml::from_str("[channel]\nfan = { line = 0, direction = 'pwm' }").unwrap();
+        let fake = Fake::new();
+        let none = said(&[pwm(&fake.machine(), "x", &table).unwrap()]);
+        assert!(none.contains("no PWM chip pwmchip0") && none.contains("dtoverlay=pwm"), "{none}");
+        fake.put("sys/class/pwm/pwmchip0/npwm", "2\n");
+        assert!(said(&[pwm(&fake.machine(), "x", &table).unwrap()]).starts_with("Ok"));
+        assert_eq!(pulses(&table), (true, true), "and no GPIO chip is asked for");
     }
 
     #[test]
