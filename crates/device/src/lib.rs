@@ -44,7 +44,7 @@ pub use failure::Failure;
 pub use health::{Health, State};
 pub use kind::DriverKind;
 pub use recording::{Replay, Replayed, Tap, Tape};
-pub use runner::{COMMANDS_MAX, Runner};
+pub use runner::{COMMANDS_MAX, LoseFn, Runner};
 pub use serial::preset::{PRESETS, Preset};
 
 /// The checked settings of one device: how to open it.
@@ -168,6 +168,21 @@ pub struct Batch {
     /// How many changes the device knows to be missing from the samples, which
     /// say so where it matters.
     pub missed: u64,
+    /// Of these, what would have been readings.
+    pub(crate) lost: Vec<Lost>,
+}
+
+/// Changes of one channel that would have been readings, and aren't.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Lost {
+    /// The channel's place in the configuration.
+    pub(crate) channel: usize,
+    /// How many.
+    pub(crate) count: u64,
+    /// After this,
+    pub(crate) from: Timestamp,
+    /// and up to this.
+    pub(crate) to: Timestamp,
 }
 
 impl Batch {

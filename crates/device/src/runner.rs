@@ -1,3 +1,4 @@
+mod losses;
 mod writing;
 
 use std::any::Any;
@@ -6,7 +7,7 @@ use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -21,6 +22,8 @@ use crate::backoff::Backoff;
 use crate::channel::Track;
 use crate::output::Outputs;
 use crate::{Batch, Command, Config, Device, Failure, Health, State};
+
+pub use losses::LoseFn;
 
 /// How long opening may take, unless `timeout` is longer.
 const OPEN_MAX: Duration = Duration::from_secs(10);
@@ -49,6 +52,9 @@ pub struct Runner {
     backoff: Backoff,
     noise: Noise,
     missed: Noise,
+    lose: Option<LoseFn>,
+    /// How far it has fallen behind its pace, less than a poll.
+    behind: Duration,
 }
 
 /// Noise, or what is missing, since it was last told to the log.
@@ -60,8 +66,8 @@ struct Noise {
 
 /// What a session waits for.
 enum Event {
-    /// The device has spoken, or is lost.
-    Answer(Result<(), Failure>),
+    /// The device has spoken, or is lost; when it was asked, if it was.
+    Answer(Result<(), Failure>, Option<Instant>),
     /// Somebody wants an output written.
     Command(Command),
     /// An output's time has come.
@@ -112,6 +118,8 @@ impl Runner {
             backoff,
             noise: Noise::default(),
             missed: Noise::default(),
+            lose: None,
+            behind: Duration::ZERO,
         };
         (runner, seen, commander)
     }
@@ -241,13 +249,17 @@ impl Runner {
             match asked.await? {
                 Event::Command(command) => self.obey(device, command, readings).await?,
                 Event::Outputs => self.output_due(device, readings).await?,
-                Event::Answer(answer) => {
+                Event::Answer(answer, asked) => {
+                    let answered = Instant::now();
                     let heard = !batch.samples.is_empty() || batch.noise > 0 || batch.missed > 0;
                     if heard {
                         self.send(batch, readings).await?;
                     }
                     if let Err(failure) = answer {
                         return Err(End::Lost(failure));
+                    }
+                    if let Some(asked) = asked {
+                        self.late(asked, answered);
                     }
                     self.back(&mut settles);
                     // A device that always has more to say must not hide a
@@ -277,11 +289,11 @@ impl Runner {
         let patience = self.config.timeout;
         // A device that was asked is let finish its answer, or the answer would
         // be taken for that to another question.
-        let asked = AtomicBool::new(false);
+        let asked = OnceLock::new();
         let mut read = pin!(async {
             if let Some(ticks) = ticks {
                 ticks.tick().await;
-                asked.store(true, Ordering::Relaxed);
+                _ = asked.set(Instant::now());
             }
             let read = device.read(batch);
             match patience {
@@ -292,13 +304,13 @@ impl Runner {
             }
         });
         loop {
-            let free = !asked.load(Ordering::Relaxed);
+            let free = asked.get().is_none();
             let outputs = self.outputs.next().filter(|_| free);
             let due = self.next(*settles).into_iter().chain(outputs).min();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(End::Stopped),
-                answer = &mut read => return Ok(Event::Answer(answer)),
+                answer = &mut read => return Ok(Event::Answer(answer, asked.get().copied())),
                 Some(command) = self.commands.recv(), if free => {
                     return Ok(Event::Command(command));
                 }
@@ -340,6 +352,7 @@ impl Runner {
         let heard = batch.heard.take();
         batch.noise = 0;
         self.missed(std::mem::take(&mut batch.missed), now);
+        self.lost_edges(batch.lost.drain(..));
         self.noise(noise, heard, now);
         self.pass_on(out, noise, readings).await
     }

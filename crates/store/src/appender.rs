@@ -153,7 +153,29 @@ impl Appender {
     /// queue couldn't hold: counted as read and dropped, and told as a gap by
     /// [`Appender::losses`].
     pub fn lose(&mut self, gap: Gap) {
+        self.shared.lose(gap);
+    }
+
+    /// What has been lost since it was last asked, for intake to number and
+    /// append as gap records. Empty while there is no room to store it. What is
+    /// not committed as a record is told again after the next start.
+    pub fn losses(&mut self) -> Vec<Gap> {
         let mut state = self.shared.state();
+        if state.stuck { Vec::new() } else { state.losses.hand_out() }
+    }
+}
+
+impl crate::Store {
+    /// The same as [`Appender::lose`], for whoever knows of the loss and isn't
+    /// intake, which numbers the gap all the same.
+    pub fn lose(&self, gap: Gap) {
+        self.shared.lose(gap);
+    }
+}
+
+impl Shared {
+    fn lose(&self, gap: Gap) {
+        let mut state = self.state();
         state.taken += gap.count;
         state.ledger.dropped += gap.count;
         if let Some(channel) = &gap.channel {
@@ -163,14 +185,6 @@ impl Appender {
             warn!(reason = %gap.reason, count = gap.count, "readings are lost");
         }
         state.losses.add(gap);
-    }
-
-    /// What has been lost since it was last asked, for intake to number and
-    /// append as gap records. Empty while there is no room to store it. What is
-    /// not committed as a record is told again after the next start.
-    pub fn losses(&mut self) -> Vec<Gap> {
-        let mut state = self.shared.state();
-        if state.stuck { Vec::new() } else { state.losses.hand_out() }
     }
 }
 

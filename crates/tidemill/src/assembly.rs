@@ -214,6 +214,8 @@ impl Assembly {
         let about = status::Device::of(&config);
         let (mut runner, health, commands) = Runner::new(config);
         runner.restore(|channel| last.get(channel).cloned());
+        let store = self.store.clone();
+        runner.tells_losses(Arc::new(move |gap| store.lose(gap)));
         self.outputs.device(&name, commands);
         self.observed.device(about, health);
         let (batches, stop) = (self.batches.clone(), self.parts.stop());

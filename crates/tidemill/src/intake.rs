@@ -25,8 +25,9 @@ const TURN_MAX: usize = 4096;
 /// older than it may.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How often losses are told when no readings come.
-const IDLE: Duration = Duration::from_secs(1);
+/// How often losses are told, those of a cause and a channel together: whatever
+/// goes on and on costs a record a second.
+const LOSSES_EVERY: Duration = Duration::from_secs(1);
 
 /// Takes in readings until the last device has let go of its end.
 ///
@@ -41,13 +42,18 @@ pub(crate) async fn run(
     mut dating: Dating,
 ) -> anyhow::Result<()> {
     let mut turn = Vec::new();
+    let mut told = Instant::now();
     loop {
         let open = gather(&mut batches, &mut turn).await;
         pulse.beat();
         dating.turn(&mut turn, &mut appender, &hub);
         let epoch = appender.epoch();
         let mut seq = appender.next();
-        let gaps = appender.losses().into_iter().map(Body::Gap);
+        let mut gaps = Vec::new();
+        if !open || told.elapsed() >= LOSSES_EVERY {
+            (gaps, told) = (appender.losses(), Instant::now());
+        }
+        let gaps = gaps.into_iter().map(Body::Gap);
         let readings = turn.drain(..).flatten().map(Body::Reading);
         let records: Vec<Record> = gaps
             .chain(readings)
@@ -73,7 +79,7 @@ pub(crate) async fn run(
 /// Fills `turn` with what has come and what comes within [`GATHER`]; `false`
 /// when nothing can come any more.
 async fn gather(batches: &mut mpsc::Receiver<Vec<Reading>>, turn: &mut Vec<Vec<Reading>>) -> bool {
-    let first = match time::timeout(IDLE, batches.recv()).await {
+    let first = match time::timeout(LOSSES_EVERY, batches.recv()).await {
         Ok(Some(batch)) => batch,
         Ok(None) => return false,
         Err(_) => return true,

@@ -460,9 +460,10 @@ impl Open {
             }
         }
         for meter in self.meters.iter_mut().flatten() {
-            let (sample, together) = meter.speak(now);
+            let (sample, lost) = meter.speak(now);
             batch.samples.extend(sample);
-            batch.missed += together;
+            batch.missed += lost.as_ref().map_or(0, |lost| lost.count);
+            batch.lost.extend(lost);
         }
     }
 }
@@ -485,7 +486,7 @@ impl Device for Open {
             self.fresh = false;
             self.turn(batch);
         }
-        while batch.samples.is_empty() {
+        while batch.samples.is_empty() && batch.lost.is_empty() {
             let due = self.meters.iter().flatten().filter_map(Meter::due).min();
             let wait = async {
                 match due {

@@ -7,7 +7,7 @@ use reading::{Datum, Doubt, Timestamp, Value};
 use tokio::time::Instant;
 
 use super::{Edge, Edges};
-use crate::Sample;
+use crate::{Lost, Sample};
 
 /// A total is said again after this long without an edge: it is true now as
 /// well, and a store that keeps a week must not forget it.
@@ -36,7 +36,7 @@ pub(crate) struct Meter {
 
 enum What {
     /// The level, as it changes.
-    Level { active: bool, within: u32, held: u64 },
+    Level { active: bool, within: u32, held: u64, last: Option<Timestamp>, lost: Option<Lost> },
     /// How many edges there were, ever.
     Total { edge: Edges, told: Edges, total: f64 },
     /// How many a second: those since `from`, the last edge that was counted.
@@ -51,7 +51,7 @@ type Told = (Edges, Edges);
 impl Meter {
     /// The level itself.
     pub(crate) fn level(channel: usize, now: Instant) -> Meter {
-        let what = What::Level { active: false, within: 0, held: 0 };
+        let what = What::Level { active: false, within: 0, held: 0, last: None, lost: None };
         Meter::new(channel, what, LEVELS_EVERY, now)
     }
 
@@ -117,17 +117,24 @@ impl Meter {
         let at = edge.at.unwrap_or_else(Timestamp::now);
         self.doubt |= edge.missed > 0;
         match &mut self.what {
-            What::Level { active, within, held } => {
+            What::Level { active, within, held, last, lost } => {
                 *active = edge.active;
                 self.at = Some(at);
+                if self.due.is_none() {
+                    self.due = Some(now + LEVELS_EVERY);
+                }
+                let before = last.replace(at).unwrap_or(at);
+                let not_told = u64::from(edge.missed) + u64::from(*within >= LEVELS_MAX);
+                if not_told > 0 {
+                    let none = Lost { channel: self.channel, count: 0, from: before, to: at };
+                    let lost = lost.get_or_insert(none);
+                    (lost.count, lost.to) = (lost.count + not_told, at);
+                }
                 if *within >= LEVELS_MAX {
                     *held += 1;
                     return None;
                 }
                 *within += 1;
-                if self.due.is_none() {
-                    self.due = Some(now + LEVELS_EVERY);
-                }
                 return Some(self.sample(Datum::Boolean(edge.active)));
             }
             What::Total { edge: kind, told, total } => {
@@ -171,20 +178,23 @@ impl Meter {
         self.due
     }
 
-    /// What it has to say by now; also how many edges were told as one.
-    pub(crate) fn speak(&mut self, now: Instant) -> (Option<Sample>, u64) {
+    /// What it has to say by now; also the levels that it hasn't told since it
+    /// was last asked.
+    pub(crate) fn speak(&mut self, now: Instant) -> (Option<Sample>, Option<Lost>) {
         if self.due.take_if(|due| *due <= now).is_none() {
-            return (None, 0);
+            return (None, None);
         }
         self.said = now;
-        let mut together = 0;
+        let mut untold = None;
         let datum = match &mut self.what {
-            What::Level { active, within, held } => {
+            What::Level { active, within, held, lost, .. } => {
                 *within = 0;
-                together = std::mem::take(held);
-                if together == 0 {
-                    return (None, 0);
+                untold = lost.take();
+                if std::mem::take(held) == 0 {
+                    return (None, untold);
                 }
+                // The last one is told, for all of them.
+                untold = untold.map(|lost| Lost { count: lost.count - 1, ..lost });
                 self.doubt = true;
                 Some(Datum::Boolean(*active))
             }
@@ -203,9 +213,9 @@ impl Meter {
         // A frequency is that of the time until now, others of their last edge.
         let sample = datum.map(|datum| self.sample(datum));
         if matches!(self.what, What::Frequency { .. }) {
-            return (sample.map(|sample| Sample { at: None, ..sample }), together);
+            return (sample.map(|sample| Sample { at: None, ..sample }), untold);
         }
-        (sample, together)
+        (sample, untold.filter(|lost| lost.count > 0))
     }
 
     /// A total that has grown since it was last said.
@@ -336,10 +346,25 @@ mod tests {
         let mut meter = Meter::level(0, now);
         let told = (0..1000).filter(|n| meter.edge(&edge(n % 2 == 0, *n, 0), now).is_some());
         assert_eq!(told.count(), 100);
-        let (sample, together) = meter.speak(now + LEVELS_EVERY);
+        let (sample, lost) = meter.speak(now + LEVELS_EVERY);
         let value = Value::Uncertain(false.into(), Doubt::EdgesMissed);
-        assert_eq!((sample.unwrap().value, together), (value, 900));
+        assert_eq!(sample.unwrap().value, value);
+        let untold = Lost { channel: 0, count: 899, from: at(99), to: at(999) };
+        assert_eq!(lost, Some(untold));
         let next = meter.edge(&edge(true, 5000, 0), now + 2 * LEVELS_EVERY).unwrap();
         assert_eq!(next.value, Value::Good(true.into()), "it has calmed down");
+    }
+
+    #[test]
+    fn levels_that_the_kernel_lost_are_told_with_their_time() {
+        let now = Instant::now();
+        let mut meter = Meter::level(7, now);
+        meter.edge(&edge(true, 10, 0), now);
+        let sample = meter.edge(&edge(false, 500, 4), now).unwrap();
+        assert_eq!(sample.value, Value::Uncertain(false.into(), Doubt::EdgesMissed));
+        let lost = Lost { channel: 7, count: 4, from: at(10), to: at(500) };
+        assert_eq!(meter.speak(now + LEVELS_EVERY), (None, Some(lost)));
+        meter.edge(&edge(true, 2000, 0), now + 2 * LEVELS_EVERY);
+        assert_eq!(meter.speak(now + 3 * LEVELS_EVERY), (None, None), "once");
     }
 }

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use reading::Datum;
+use reading::{Datum, Gap};
 use tokio::sync::oneshot;
 use tracing::span;
 
@@ -102,6 +102,72 @@ async fn run(config: Config, seconds: u64) -> (Vec<String>, Health) {
     };
     let ((), (), seen) = tokio::join!(runner.run(sender, stop.clone()), end, collect);
     (seen, health.borrow().clone())
+}
+
+/// Answers after a while, each time.
+struct Slow(Duration);
+
+#[async_trait]
+impl Driver for Slow {
+    async fn open(&self) -> Result<Box<dyn Device>, Failure> {
+        Ok(Box::new(Slow(self.0)))
+    }
+}
+
+#[async_trait]
+impl Device for Slow {
+    async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        time::sleep(self.0).await;
+        batch.good(0, Datum::Number(1.0));
+        Ok(())
+    }
+}
+
+/// Of a device that answers after `answer` and is asked each second, while
+/// nobody takes its readings for longer than `takes`: losses by cause, and how
+/// many answers there were.
+async fn losses(answer: Duration, takes: Duration) -> (Vec<Gap>, usize) {
+    let mut config = config(None, "channel.a = {}");
+    (config.driver, config.poll) = (Arc::new(Slow(answer)), Some(Duration::from_secs(1)));
+    let (mut runner, _health, _commands) = Runner::new(config);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let lose = Arc::clone(&told);
+    runner.tells_losses(Arc::new(move |gap| lose.lock().unwrap().push(gap)));
+    let (sender, mut receiver) = mpsc::channel::<Vec<Reading>>(1);
+    let stop = CancellationToken::new();
+    let take = async {
+        let mut taken = 0;
+        while receiver.recv().await.is_some() {
+            taken += 1;
+            time::sleep(takes).await;
+        }
+        taken
+    };
+    let end = async {
+        time::sleep(Duration::from_millis(30_100)).await;
+        stop.cancel();
+    };
+    let ((), (), taken) = tokio::join!(runner.run(sender, stop.clone()), end, take);
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    (told, taken)
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_that_a_slow_device_or_a_full_queue_costs_are_told() {
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    assert_eq!(losses(ms(900), ms(0)).await, (vec![], 30), "in time");
+    for (answer, takes, reason) in
+        [(ms(1500), ms(0), "device too slow"), (ms(10), s(3), "intake queue full")]
+    {
+        let (gaps, answers) = losses(answer, takes).await;
+        assert!(gaps.iter().all(|gap| gap.reason == reason), "{gaps:?}");
+        assert!(gaps.iter().all(|gap| gap.channel.as_ref().unwrap().as_str() == "x/a"));
+        assert!(gaps.iter().all(|gap| gap.from <= gap.to));
+        let lost: u64 = gaps.iter().map(|gap| gap.count).sum();
+        // One a second, taken or missed; at the end some are under way.
+        let all = lost + answers as u64;
+        assert!((28..=34).contains(&all) && lost >= 9, "{lost} lost, {answers} answers");
+    }
 }
 
 /// Two channels of numbers.
