@@ -67,7 +67,9 @@ fn stamps(path: &Path, names: &str) -> BTreeSet<String> {
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let stamp = |name: String| {
         let stamp = name.strip_prefix(&begin)?;
-        Some(stamp.strip_suffix("-wal").unwrap_or(stamp).to_owned())
+        let beside = WITH.iter().filter(|suffix| !suffix.is_empty());
+        let stamp = beside.fold(stamp, |stamp, suffix| stamp.strip_suffix(suffix).unwrap_or(stamp));
+        Some(stamp.to_owned())
     };
     names.filter_map(stamp).collect()
 }
@@ -77,8 +79,8 @@ fn remove_oldest(path: &Path) {
     let stamps = stamps(path, DAMAGED);
     let surplus = (stamps.len() + 1).saturating_sub(ASIDE_MAX);
     for stamp in stamps.iter().take(surplus) {
-        for suffix in ["", "-wal"] {
-            // There may be one of the two.
+        for suffix in WITH {
+            // There may be one of them.
             drop(std::fs::remove_file(beside(path, &format!("{DAMAGED}{stamp}{suffix}"))));
         }
     }
@@ -137,13 +139,17 @@ const DAMAGED: &str = ".damaged-";
 const UNFINISHED: &str = ".salvage";
 const FINISHED: &str = ".salvaged-";
 
+/// A file, and what belongs to it: SQLite would take either for a new file's own.
+/// There is a journal only while a file is made.
+const WITH: [&str; 3] = ["", "-wal", "-journal"];
+
 /// A new file that is whole takes the place of the damaged one, which is put
 /// aside. A start that was killed, or lost its power, on the way leaves the rest
 /// of it to the next.
 pub(crate) fn take_finished(path: &Path) -> std::io::Result<Option<PathBuf>> {
     let Some(stamp) = stamps(path, FINISHED).pop_last() else { return Ok(None) };
     let aside = beside(path, &format!("{DAMAGED}{stamp}"));
-    for suffix in ["", "-wal"] {
+    for suffix in WITH {
         // What is aside is the damaged one: nothing may take its place.
         if beside(&aside, suffix).exists() {
             continue;
@@ -217,7 +223,7 @@ pub(crate) async fn replace(
 }
 
 fn remove(path: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in WITH.into_iter().chain(["-shm"]) {
         // It may not be there.
         drop(std::fs::remove_file(beside(path, suffix)));
     }
