@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::checks::{self, Packages};
 use super::guest::{Guest, PATIENCE};
+use super::sensors::sensors;
 use super::trial::Trial;
 use crate::package::{self, Arguments};
 use crate::setup::{self, Need};
@@ -117,6 +118,7 @@ fn tried(guest: &Guest, packages: &Packages, trial: &mut Trial) -> Result<()> {
         configured.map(|_| format!("GPIO at {chip}, serial by USB id, a broker here"))
     });
     trial.check("gpio", || gpio(guest));
+    trial.check("sensors", || sensors(guest));
     trial.check("serial", || serial(guest, 21.5));
     trial.check("serial unplugged", || unplugged(guest));
     trial.check("broker", || acknowledged(guest));
@@ -181,7 +183,7 @@ impl Drop for Broker {
 }
 
 /// The last reading of a channel.
-fn last(guest: &Guest, name: &str) -> Result<Value> {
+pub(super) fn last(guest: &Guest, name: &str) -> Result<Value> {
     let channels: Value = serde_json::from_str(&guest.get("/api/v1/channels")?)?;
     let all = channels["channels"].as_array().context("channels")?;
     let channel = all.iter().find(|channel| channel["channel"] == name).context(name.to_owned())?;
@@ -273,17 +275,27 @@ fn clock(guest: &Guest) -> Result<String> {
             Ok(door["value"].is_number().then_some(()))
         };
         guest.until("it reads in 1970", PATIENCE, reads)?;
-        let status: Value = serde_json::from_str(&guest.get("/api/v1/status")?)?;
-        ensure!(status["clock"]["set"] == false, "it trusts 1970: {}", status["clock"]);
-        Ok(())
+        let held = || {
+            let status: Value = serde_json::from_str(&guest.get("/api/v1/status")?)?;
+            let clock = &status["clock"];
+            ensure!(clock["set"] == false, "it trusts 1970: {clock}");
+            Ok(clock["held"].as_u64().filter(|held| *held >= 10))
+        };
+        guest.until("readings wait for the clock", PATIENCE, held)
     })();
     guest.sh(&format!("date -s @{now} >/dev/null"))?;
-    tried?;
+    let (waited, _) = tried?;
     let known = || {
         let status: Value = serde_json::from_str(&guest.get("/api/v1/status")?)?;
-        Ok((status["clock"]["set"] == true).then_some(()))
+        let clock = &status["clock"];
+        Ok((clock["set"] == true && clock["held"] == 0).then_some(()))
     };
-    guest.until("it sees that the clock was set", PATIENCE, known)?;
-    acknowledged(guest)
-        .map(|told| format!("reads in 1970, knows that it isn't, and once set: {told}"))
+    guest.until("the clock was set and nothing waits for it", PATIENCE, known)?;
+    let span = "from=1970-01-01T00:00:00Z&to=1971-01-01T00:00:00Z";
+    let path = format!("/api/v1/readings?channel=gateway/uptime&{span}");
+    let of_1970: Value = serde_json::from_str(&guest.get(&path)?)?;
+    let left = of_1970["readings"].as_array().map(Vec::len);
+    ensure!(left == Some(0), "readings are still of 1970: {of_1970}");
+    let told = acknowledged(guest)?;
+    Ok(format!("{waited} readings of 1970 wait, are corrected once it is set, and go: {told}"))
 }

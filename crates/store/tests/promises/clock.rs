@@ -317,3 +317,136 @@ async fn a_clock_that_jumps_loses_nothing_and_purges_nothing() {
     assert_eq!(latest.iter().map(|record| record.seq.0).collect::<Vec<_>>(), [800]);
     gateway.stop().await;
 }
+
+/// What a reading is to be in the end: its time in seconds after the start, and
+/// whether it is good.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    /// Its clock isn't set yet, and wrong by so many microseconds.
+    Waits(i64),
+    Is(f64, bool),
+}
+
+/// Numbers that follow from a seed: xorshift64*.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
+    }
+}
+
+/// Starts of the machine and of the process, clocks that are set, never set and
+/// right all along, kills: in the end each reading is given once, in order, with
+/// the time and the quality that its clock deserved.
+async fn any_life(seed: u64) {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let (folder, cloud) = (tempfile::tempdir().unwrap(), [forwarder("cloud", &["*"])]);
+    let (mut config, mut folders) = (config(folder.path()), vec![folder]);
+    let (right, mut fates): (i64, Vec<Fate>) = (right(), Vec::new());
+    let decide = |fates: &mut Vec<Fate>, corrected: bool| {
+        for (n, fate) in (0u32..).zip(fates) {
+            let Fate::Waits(wrong) = *fate else { continue };
+            let off = if corrected { 0.0 } else { wrong as f64 / 1e6 };
+            *fate = Fate::Is(f64::from(n) + off, corrected);
+        }
+    };
+    for last in (0..6).map(|start| start == 5) {
+        let mut gateway = open(&config, &cloud).await;
+        let mut wrong = [-YEARS, -HOUR, HOUR, -SECOND, 0][dice.roll(5) as usize];
+        if last || wrong == 0 {
+            wrong = 0;
+            gateway.appender.date(right);
+            decide(&mut fates, true);
+        } else {
+            gateway.appender.hold(right + wrong);
+        }
+        for _ in 0..dice.roll(4) {
+            let count = 1 + dice.roll(50) as u32;
+            let from = fates.len() as u32;
+            gateway.append(seconds(from, count, wrong)).await.unwrap();
+            let is = |n| if wrong == 0 { Fate::Is(f64::from(n), true) } else { Fate::Waits(wrong) };
+            fates.extend((from..from + count).map(is));
+            if dice.roll(2) == 0 {
+                gateway.settle().await;
+            }
+            match dice.roll(6) {
+                0 | 1 if wrong != 0 => {
+                    gateway.appender.date(right);
+                    decide(&mut fates, true);
+                    wrong = 0;
+                }
+                2 if wrong != 0 => {
+                    gateway.appender.give_up();
+                    decide(&mut fates, false);
+                    // What follows is the intake's to mark: none does here.
+                    break;
+                }
+                _ => {}
+            }
+        }
+        gateway.settle().await;
+        let waits = fates.iter().filter(|fate| matches!(fate, Fate::Waits(_))).count() as u64;
+        let settled = async {
+            while gateway.store.status().held != waits {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let settled = tokio::time::timeout(Duration::from_secs(20), settled).await;
+        settled.unwrap_or_else(|_| panic!("seed {seed}: {:?} for {waits}", gateway.store.status()));
+        balanced(&gateway.store.status());
+        let given = drain(&gateway.cursors[0], reading::Seq(0), 64).await.0;
+        let ready = fates.iter().position(|fate| matches!(fate, Fate::Waits(_)));
+        let ready = &fates[..ready.unwrap_or(fates.len())];
+        let told: Vec<_> = told(&given).iter().map(|(s, good)| Fate::Is(*s, *good)).collect();
+        assert_eq!(told, ready, "seed {seed}");
+        if last {
+            let history = all_of_history(&gateway, -1e10, 1e10).await;
+            assert_eq!(history.len(), fates.len(), "seed {seed}");
+        }
+        if dice.roll(2) == 0 {
+            let (folder, path) = gateway.killed();
+            folders.push(folder);
+            config = Config { path, ..config };
+        }
+        gateway.stop().await;
+        if dice.roll(3) == 0 {
+            reboot(&config).await;
+            decide(&mut fates, false);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_the_clock_each_reading_gets_what_it_deserves() {
+    let lives = std::env::var("TIDEMILL_LIVES").ok().and_then(|lives| lives.parse().ok());
+    for seed in 0..lives.unwrap_or(8) {
+        any_life(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_still_knows_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let cloud = [forwarder("cloud", &["*"])];
+    let mut gateway = open(&config, &cloud).await;
+    let unset = right() - YEARS;
+    gateway.appender.hold(unset);
+    gateway.append(seconds(0, 300, -YEARS)).await.unwrap();
+    gateway.stop().await;
+    // The header is gone.
+    let mut bytes = std::fs::read(&config.path).unwrap();
+    bytes[..100].fill(0xFF);
+    std::fs::write(&config.path, bytes).unwrap();
+    let mut gateway = open(&config, &cloud).await;
+    assert_eq!(gateway.store.status().held, 300);
+    assert_eq!(gateway.appender.date(unset + YEARS), 300);
+    balanced(&released(&gateway).await);
+    let (records, _) = drain(&gateway.cursors[0], reading::Seq(0), 100).await;
+    assert_eq!(told(&records), good(0, 300));
+    gateway.stop().await;
+}
