@@ -195,6 +195,13 @@ impl Store {
         self.shared.steps.is_at_file() || pools.into_iter().any(reads)
     }
 
+    /// For a simulation: how often it has been at its file.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn times_at_file(&self) -> usize {
+        self.shared.steps.times()
+    }
+
     /// Figures for people; cheap, from memory.
     pub fn status(&self) -> Status {
         self.shared.status()

@@ -13,6 +13,9 @@ pub(crate) struct Steps {
     /// Of these, in the midst of a transaction, where others may go on.
     #[cfg(debug_assertions)]
     pausing: AtomicUsize,
+    /// Grows with each time that it is at its file, and when it goes on there.
+    #[cfg(debug_assertions)]
+    times: AtomicUsize,
     #[cfg(debug_assertions)]
     simulated: AtomicBool,
 }
@@ -28,10 +31,18 @@ impl Steps {
         self.at_file.load(Ordering::Acquire) > self.pausing.load(Ordering::Acquire)
     }
 
+    #[cfg(debug_assertions)]
+    pub(crate) fn times(&self) -> usize {
+        self.times.load(Ordering::Acquire)
+    }
+
     /// Work at the file.
     pub(crate) async fn at_file<T>(&self, work: impl Future<Output = T>) -> T {
         #[cfg(debug_assertions)]
-        self.at_file.fetch_add(1, Ordering::AcqRel);
+        {
+            self.times.fetch_add(1, Ordering::AcqRel);
+            self.at_file.fetch_add(1, Ordering::AcqRel);
+        }
         let outcome = work.await;
         #[cfg(debug_assertions)]
         self.at_file.fetch_sub(1, Ordering::AcqRel);
@@ -53,6 +64,7 @@ impl Steps {
             })
             .await;
             self.pausing.fetch_sub(1, Ordering::AcqRel);
+            self.times.fetch_add(1, Ordering::AcqRel);
         }
     }
 }

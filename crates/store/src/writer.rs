@@ -219,7 +219,9 @@ impl Writer {
             let full = closing || state.queued >= COMMIT_RECORDS;
             if full { now } else { (at + GATHER).max(self.committed_at + PACE).min(at + PACE) }
         });
-        let idle = [self.undurable_at.map(|at| at + self.shared.flush), moved, self.roll_at];
+        // So early that intake's wait and the commit itself come within `flush`.
+        let ahead = AHEAD.min(self.shared.flush / 2);
+        let idle = [durable.map(|at| at - ahead), moved, self.roll_at];
         let next = due.into_iter().chain(idle.into_iter().flatten()).min();
         let due = next.is_some_and(|at| at <= now);
         if self.retention.due(&state, now) && !(due && self.purged) {

@@ -15,6 +15,8 @@ mod intake;
 mod listen;
 mod outputs;
 mod place;
+#[cfg(all(test, debug_assertions))]
+mod simulation;
 mod status;
 mod supervisor;
 mod watchdog;
