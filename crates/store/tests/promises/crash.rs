@@ -20,6 +20,7 @@ use self::disk::State;
 use self::expected::{Look, Saved, THOROUGH};
 use self::life::{LIFE, Told};
 use self::recording::Recording;
+use crate::upgrade;
 
 /// States in a usual run, all different.
 const STATES: usize = 10_000;
@@ -80,6 +81,27 @@ fn a_power_cut_while_it_starts_after_another_loses_nothing_durable() {
 }
 
 #[test]
+fn a_power_cut_while_the_schema_is_upgraded_keeps_every_row() {
+    at_home(|home| {
+        let old = home.join("old");
+        std::fs::create_dir(&old).unwrap();
+        let given = runtime().block_on(upgrade::file_of(1, &old));
+        let told = Told {
+            epochs: vec![upgrade::EPOCH],
+            given,
+            durable: upgrade::RECORDS,
+            acknowledged: upgrade::ACKNOWLEDGED,
+        };
+        let recording = Recording::of(&[life::SHORT], &disk::files(&old), told, home);
+        let cuts = recording.cuts().take(states() / 30).enumerate();
+        let found = beside(cuts, async |(n, (what, state, expected))| {
+            expected.holds(&Look::new(home, n, what, &state), n % THOROUGH == 0).await;
+        });
+        assert!(found > 200, "{found}");
+    });
+}
+
+#[test]
 fn a_power_cut_while_a_damaged_file_is_put_aside_loses_nothing_more() {
     at_home(|home| {
         // With a log beside it that has a part of it.
@@ -93,8 +115,7 @@ fn a_power_cut_while_a_damaged_file_is_put_aside_loses_nothing_more() {
         let recording = Recording::of(&[life::SHORT], &files, before.told(), home);
         // What a start that nobody cuts short makes of it.
         let look = Look::new(home, usize::MAX, "without a cut".to_owned(), &recording.end());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let saved = runtime.block_on(Saved::of(&look));
+        let saved = runtime().block_on(Saved::of(&look));
         assert!(saved.lost > 0 && saved.records.len() > 50, "{saved:?}");
         let cuts = recording.cuts().take(states() / 30).enumerate();
         let found = beside(cuts, async |(n, (what, state, _))| {
@@ -128,6 +149,10 @@ fn at_home(test: impl FnOnce(&Path)) {
     home.disable_cleanup(false);
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 /// How many a usual run looks at, or the longer one that was asked for.
 fn states() -> usize {
     let told = std::env::var("TIDEMILL_STATES").ok().and_then(|count| count.parse().ok());
@@ -144,9 +169,8 @@ fn beside<T: Send>(items: impl Iterator<Item = T>, work: impl AsyncFn(T) + Sync)
         for _ in 0..BESIDE {
             let items = Arc::clone(&items_of_all);
             scope.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let next = || items.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                runtime.unwrap().block_on(async {
+                runtime().block_on(async {
                     while let Ok(item) = next() {
                         work(item).await;
                     }

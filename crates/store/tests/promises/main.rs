@@ -22,3 +22,5 @@ mod rows;
 mod skip;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod upgrade;
