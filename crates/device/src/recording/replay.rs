@@ -16,6 +16,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// times are those of the recording.
 pub struct Replay<'a> {
     lines: std::iter::Enumerate<std::str::Lines<'a>>,
+    /// What has been read of a piece that may go on in the next line.
+    piece: Option<Piece>,
     device: Box<dyn Rehearsal>,
     tracks: Vec<Track>,
     began: Timestamp,
@@ -25,6 +27,8 @@ pub struct Replay<'a> {
     batch: Batch,
     ready: VecDeque<Replayed>,
     ended: bool,
+    /// The line that was wrong.
+    wrong: Option<String>,
 }
 
 /// What comes of a recording.
@@ -68,6 +72,7 @@ impl<'a> Replay<'a> {
         tracks.iter_mut().for_each(|track| track.opened(start));
         Ok(Replay {
             lines,
+            piece: None,
             device,
             tracks,
             began,
@@ -76,6 +81,7 @@ impl<'a> Replay<'a> {
             batch: Batch::default(),
             ready: VecDeque::new(),
             ended: false,
+            wrong: None,
         })
     }
 
@@ -89,6 +95,20 @@ impl<'a> Replay<'a> {
             format!("line 1: expected the head of a recording, a JSON object: {error}")
         })?;
         Ok(head.device)
+    }
+
+    /// Takes a line's piece, and the piece before it if this begins another.
+    fn line(&mut self, piece: Piece) {
+        match &mut self.piece {
+            Some(open) if open.after == piece.after && open.way == piece.way => {
+                open.bytes.extend(piece.bytes);
+            }
+            open => {
+                if let Some(whole) = open.replace(piece) {
+                    self.piece(&whole);
+                }
+            }
+        }
     }
 
     fn piece(&mut self, piece: &Piece) {
@@ -169,10 +189,13 @@ impl Iterator for Replay<'_> {
                 return Some(Ok(ready));
             }
             if self.ended {
-                return None;
+                return self.wrong.take().map(Err);
             }
             let Some((place, line)) = self.lines.next() else {
                 self.ended = true;
+                if let Some(last) = self.piece.take() {
+                    self.piece(&last);
+                }
                 self.device.silent(SILENCE, &mut self.batch);
                 self.emit(self.last);
                 continue;
@@ -182,10 +205,13 @@ impl Iterator for Replay<'_> {
                 continue;
             }
             match Piece::parse(line) {
-                Ok(piece) => self.piece(&piece),
+                Ok(piece) => self.line(piece),
                 Err(expected) => {
                     self.ended = true;
-                    return Some(Err(format!("line {}: {expected}", place + 1)));
+                    if let Some(last) = self.piece.take() {
+                        self.piece(&last);
+                    }
+                    self.wrong = Some(format!("line {}: {expected}", place + 1));
                 }
             }
         }
