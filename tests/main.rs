@@ -27,6 +27,9 @@ mod noise;
 mod outage;
 mod outputs;
 mod page;
+mod recordings;
 mod reload;
+mod serial;
+mod sparkplug;
 #[expect(dead_code, reason = "the benchmark uses the rest")]
 mod support;

@@ -127,7 +127,14 @@ fn limits(config: &Config, errors: &mut Vec<Invalid>) {
         invalid("inflight", "0 would send nothing: use 1 to 65535");
     }
     if config.compress != Compress::None && config.format != Format::Senml {
-        invalid("compress", "only for `format = \"senml\"`: one reading isn't worth it");
+        invalid("compress", "only for `format = \"senml\"`");
+    }
+    if let Some(group) = &config.group {
+        if config.format != Format::SparkplugB {
+            invalid("group", "only for `format = \"sparkplug-b\"`");
+        } else if group.is_empty() || group.len() > 64 || group.contains(['/', '+', '#', '\0']) {
+            invalid("group", "use 1 to 64 characters, without /, + and #");
+        }
     }
     if config.homeassistant && config.format != Format::Json {
         invalid("homeassistant", "its entities have a topic each: use `format = \"json\"`");
@@ -221,7 +228,7 @@ mod tests {
             cert: only for wss:// and mqtts://: remove it, or change the URL
             cert: needs its `key` beside it
             inflight: 0 would send nothing: use 1 to 65535
-            compress: only for `format = "senml"`: one reading isn't worth it
+            compress: only for `format = "senml"`
             channels: none are named: use ["*"] for all of them
             keep_alive: use 1s to 65535s
             ack_timeout: use 100ms to 10min

@@ -100,12 +100,20 @@ pub(crate) struct Hello {
     pub(crate) client_id: String,
     pub(crate) username: String,
     pub(crate) password: String,
-    /// Topic and payload of the retained will of QoS 1.
-    pub(crate) will: Option<(String, &'static str)>,
+    /// What the broker publishes when the link breaks, at QoS 1.
+    pub(crate) will: Option<Will>,
     /// Seconds.
     pub(crate) keep_alive: u16,
     /// Forget what the broker remembers of this client.
     pub(crate) clean: bool,
+}
+
+/// A message for the time when we are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Will {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) retain: bool,
 }
 
 /// A packet that makes no sense.
@@ -141,8 +149,9 @@ impl Codec {
                 keep_alive: hello.keep_alive,
                 client_id: hello.client_id.clone(),
                 clean_session: hello.clean,
-                last_will: hello.will.as_ref().map(|(topic, payload)| {
-                    v4::LastWill::new(topic, *payload, m4::QoS::AtLeastOnce, true)
+                last_will: hello.will.as_ref().map(|will| {
+                    let Will { topic, payload, retain } = will;
+                    v4::LastWill::new(topic, payload.clone(), m4::QoS::AtLeastOnce, *retain)
                 }),
                 login: hello.login().map(|(name, word)| v4::Login::new(name, word)),
             }
@@ -150,11 +159,13 @@ impl Codec {
             .map_err(drop),
             Version::V5 => {
                 let mut properties = v5::ConnectProperties::new();
-                properties.session_expiry_interval = Some(SESSION_EXPIRY);
+                properties.session_expiry_interval =
+                    Some(if hello.clean { 0 } else { SESSION_EXPIRY });
                 properties.receive_maximum = Some(RECEIVE_MAX);
                 properties.max_packet_size = Some(INCOMING_MAX);
-                let will = hello.will.as_ref().map(|(topic, payload)| {
-                    v5::LastWill::new(topic, *payload, m5::QoS::AtLeastOnce, true, None)
+                let will = hello.will.as_ref().map(|will| {
+                    let Will { topic, payload, retain } = will;
+                    v5::LastWill::new(topic, payload.clone(), m5::QoS::AtLeastOnce, *retain, None)
                 });
                 let login = hello.login().map(|(name, word)| v5::Login::new(name, word));
                 v5::Connect {
@@ -212,10 +223,11 @@ impl Codec {
         out.put_slice(payload);
     }
 
-    /// SUBSCRIBE to one filter at QoS 1 (3.8).
-    pub(crate) fn subscribe(self, id: u16, filter: &str, out: &mut BytesMut) {
+    /// SUBSCRIBE to filters at QoS 1 (3.8).
+    pub(crate) fn subscribe(self, id: u16, filters: &[String], out: &mut BytesMut) {
         let properties = usize::from(self.0 == Version::V5);
-        let mut left = 2 + properties + 2 + filter.len() + 1;
+        let names: usize = filters.iter().map(|filter| 2 + filter.len() + 1).sum();
+        let mut left = 2 + properties + names;
         out.put_u8(0x82);
         while left > 127 {
             out.put_u8(u8::try_from(left % 128).unwrap_or_default() | 0x80);
@@ -224,9 +236,11 @@ impl Codec {
         out.put_u8(u8::try_from(left).unwrap_or_default());
         out.put_u16(id);
         out.put_bytes(0, properties);
-        out.put_u16(u16::try_from(filter.len()).unwrap_or_default());
-        out.put_slice(filter.as_bytes());
-        out.put_u8(1);
+        for filter in filters {
+            out.put_u16(u16::try_from(filter.len()).unwrap_or_default());
+            out.put_slice(filter.as_bytes());
+            out.put_u8(1);
+        }
     }
 
     pub(crate) fn puback(self, id: u16, out: &mut BytesMut) {

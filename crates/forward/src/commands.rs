@@ -143,17 +143,50 @@ impl Commands {
         if self.running.len() >= RUNNING_MAX {
             return refuse(id, format!("{RUNNING_MAX} commands are being carried out already"));
         }
-        info!(channel, ?datum, "a command");
         if let Some(id) = &id {
             self.pending.push((channel.clone(), id.clone()));
         }
-        let setting = set(output.clone(), datum);
+        let setting = set(output.clone(), datum.clone());
+        self.carry_out(channel, id, &datum, setting);
+        None
+    }
+
+    /// Takes in a value that an output is to have, said in another way than ours:
+    /// an answer when it is refused at once.
+    pub(crate) fn wanted(&mut self, channel: String, value: &Datum) -> Option<Answer> {
+        let refuse = |channel: String, why: String| {
+            info!(channel, why, "a command is refused");
+            Some(Answer { channel, id: None, result: Err(why) })
+        };
+        let (set, (output, kind)) = match (&self.set, self.outputs.get(&channel)) {
+            (Some(set), Some(output)) => (set, output),
+            _ => return refuse(channel, "no such output".to_owned()),
+        };
+        if value.kind() != *kind {
+            return refuse(channel, format!("it takes another kind of value than {value:?}"));
+        }
+        if self.running.len() >= RUNNING_MAX {
+            let why = format!("{RUNNING_MAX} commands are being carried out already");
+            return refuse(channel, why);
+        }
+        let setting = set(output.clone(), value.clone());
+        self.carry_out(channel, None, value, setting);
+        None
+    }
+
+    fn carry_out(
+        &mut self,
+        channel: String,
+        id: Option<Json>,
+        datum: &Datum,
+        setting: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) {
+        info!(channel, ?datum, "a command");
         self.running.push(Box::pin(async move {
             let result = time::timeout(PATIENCE, setting).await;
             let late = || Err(format!("the device didn't take it within {PATIENCE:?}"));
             Answer { channel, id, result: result.unwrap_or_else(|_| late()) }
         }));
-        None
     }
 
     /// Whether nothing is being carried out.

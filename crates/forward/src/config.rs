@@ -37,8 +37,11 @@ pub struct Config {
     pub headers: BTreeMap<String, String>,
     /// The WebSocket subprotocol: mqtt, or the legacy mqttv3.1.
     pub subprotocol: Subprotocol,
-    /// How readings are written: json (one a message) or senml (RFC 8428, many).
+    /// How readings are written: json (one a message), senml (RFC 8428, many) or
+    /// sparkplug-b (many, in Sparkplug's own topics).
     pub format: Format,
+    /// The group of a Sparkplug B edge node; by default tidemill.
+    pub group: Option<String>,
     /// How senml packs are compressed: none, deflate or zstd.
     pub compress: Compress,
     /// Which channels, as globs over device/channel.
@@ -117,6 +120,9 @@ pub enum Format {
     Json,
     /// Many readings a message: RFC 8428.
     Senml,
+    /// Many readings of a device a message: Sparkplug B 3.0.0.
+    #[serde(rename = "sparkplug-b")]
+    SparkplugB,
 }
 
 /// How packs are compressed.
@@ -168,6 +174,7 @@ impl Default for Config {
             headers: BTreeMap::new(),
             subprotocol: Subprotocol::Mqtt,
             format: Format::Json,
+            group: None,
             compress: Compress::None,
             channels: vec!["*".into()],
             order: Order::OldestFirst,

@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// Steps through an orderly stop; `true` once it is time to disconnect.
-    pub(crate) fn left(&mut self, now: Instant, status: &str) -> bool {
+    pub(crate) fn left(&mut self, now: Instant, goodbye: impl FnOnce() -> Aside) -> bool {
         let done = |session: &Session, end| session.is_idle() || now >= end;
         match self.phase {
             Phase::Running => false,
@@ -84,12 +84,7 @@ impl Connection {
                     if self.session.room() == 0 {
                         return true;
                     }
-                    let offline = Aside {
-                        topic: status.to_owned(),
-                        payload: b"offline".to_vec(),
-                        retain: true,
-                    };
-                    self.publish(&offline, now);
+                    self.publish(&goodbye(), now);
                     self.phase = Phase::Leaving(end.max(now + GOODBYE));
                 }
                 false

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, GOOD};
-use crate::codec::Hello;
-use crate::commands::{Commands, SetFn};
+use crate::codec::{Hello, Will};
+use crate::commands::{Answer, Commands, SetFn};
 use crate::connect::Dial;
 use crate::connection::{Aside, Connection, GOODBYE, Phase};
 use crate::lanes::{Lanes, Manner};
@@ -20,6 +20,7 @@ use crate::outbox::{self, FETCH_MAX};
 use crate::quarantine::{Quarantine, REFUSED, SOON, Verdict};
 use crate::reason::{OF_THE_BROKER, TAKEN_OVER};
 use crate::session::{Session, Settings};
+use crate::sparkplug::{Node, Wanted};
 use crate::transport::{Closed, Event, FRAME};
 use crate::window::{Lane, Progress, Span};
 use crate::{
@@ -228,12 +229,16 @@ impl Forwarder {
             if connection.is_stuck(self.config.ack_timeout) {
                 return Err(Error::Stuck(self.config.ack_timeout));
             }
-            if connection.left(now, &self.prefixed("status")) {
+            let status = self.prefixed("status");
+            if connection.left(now, || goodbye(status, self.lanes.node())) {
                 return self.leave(connection).await;
             }
             if connection.phase == Phase::Running {
                 connection.put_aside(now);
-                self.send(connection, now).await?;
+                // What a reading is of comes before it.
+                if connection.aside.is_empty() {
+                    self.send(connection, now).await?;
+                }
             }
             connection.hand_over(now);
             self.count(connection, 0);
@@ -267,8 +272,7 @@ impl Forwarder {
                     }
                 }
                 answer = self.commands.next(), if sends && !self.commands.is_idle() => {
-                    let (topic, payload) = self.commands.message(&answer);
-                    connection.aside.push_back(Aside { topic, payload, retain: false });
+                    self.answer(connection, &answer);
                 }
                 event = connection.transport.next(&mut connection.received, reading) => {
                     self.happened(event?, connection).await?;
@@ -318,13 +322,41 @@ impl Forwarder {
             warn!(forwarder = self.name, "{complaint}");
         }
         for delivery in connection.session.deliveries() {
-            let answer = self.commands.take(&delivery, Timestamp::now());
-            if let Some(answer) = answer.filter(|_| connection.aside.len() < ASIDE_MAX) {
-                let (topic, payload) = self.commands.message(&answer);
-                connection.aside.push_back(Aside { topic, payload, retain: false });
+            match self.lanes.node().map(|node| node.wanted(&delivery)) {
+                None => {
+                    if let Some(answer) = self.commands.take(&delivery, Timestamp::now()) {
+                        self.answer(connection, &answer);
+                    }
+                }
+                Some(Ok(wanted)) => self.obey(connection, wanted),
+                Some(Err(why)) => warn!(forwarder = self.name, why, "a command is refused"),
             }
         }
         Ok(())
+    }
+
+    /// What became of a command. Of Sparkplug's the answer is the reading that
+    /// follows, and the log has what was refused.
+    fn answer(&mut self, connection: &mut Connection, answer: &Answer) {
+        if self.lanes.node().is_some() || connection.aside.len() >= ASIDE_MAX {
+            return;
+        }
+        let (topic, payload) = self.commands.message(answer);
+        connection.aside.push_back(Aside { topic, payload, retain: false });
+    }
+
+    /// What a host of Sparkplug wants.
+    fn obey(&mut self, connection: &mut Connection, wanted: Vec<Wanted>) {
+        for wanted in wanted {
+            match wanted {
+                Wanted::Rebirth if connection.aside.is_empty() => self.describe(connection, &[]),
+                // It is being born already.
+                Wanted::Rebirth => (),
+                Wanted::Set(device, channel, value) => {
+                    drop(self.commands.wanted(format!("{device}/{channel}"), &value));
+                }
+            }
+        }
     }
 
     async fn settle(&mut self, progress: &Progress) -> Result<(), Error> {
@@ -384,7 +416,9 @@ impl Forwarder {
     /// The broker has let us in: what subscribers find first.
     fn online(&mut self, connection: &mut Connection, now: Instant) {
         self.ask(connection, now);
-        connection.retain(self.prefixed("status"), b"online".to_vec());
+        if self.lanes.node().is_none() {
+            connection.retain(self.prefixed("status"), b"online".to_vec());
+        }
         self.describe(connection, &[]);
         let since = self.link.borrow().since;
         let away = Timestamp::now().since(since);
@@ -394,17 +428,28 @@ impl Forwarder {
     }
 
     /// Subscribes to commands for outputs, if there are any.
-    fn ask(&self, connection: &mut Connection, now: Instant) {
-        if let Some(filter) = self.commands.filter() {
-            connection.session.subscribe(&filter, now, &mut connection.out);
+    fn ask(&mut self, connection: &mut Connection, now: Instant) {
+        let filter = self.commands.filter();
+        let filters = match self.lanes.node() {
+            Some(node) => node.filters(filter.is_some()),
+            None => filter.into_iter().collect(),
+        };
+        if !filters.is_empty() {
+            connection.session.subscribe(&filters, now, &mut connection.out);
         }
     }
 
     /// What the gateway measures, and of what it no longer does that it is gone.
-    fn describe(&self, connection: &mut Connection, before: &[ChannelSpec]) {
+    fn describe(&mut self, connection: &mut Connection, before: &[ChannelSpec]) {
         let patterns = self.config.patterns();
         let ours = |spec: &&ChannelSpec| patterns.iter().any(|p| p.matches(&spec.channel));
         let channels = self.gateway.channels.iter().filter(ours);
+        if let Some(node) = self.lanes.node() {
+            for (topic, payload) in node.births(&self.gateway, channels) {
+                connection.aside.push_back(Aside { topic, payload, retain: false });
+            }
+            return;
+        }
         connection.retain(self.prefixed("info"), payload::info(&self.gateway, channels.clone()));
         if !self.config.homeassistant {
             return;
@@ -497,15 +542,24 @@ impl Forwarder {
         Ok(())
     }
 
-    fn settings(&self) -> Result<Settings, Error> {
+    fn settings(&mut self) -> Result<Settings, Error> {
+        let (topic, payload, retain) = match self.lanes.node() {
+            Some(node) => {
+                let (topic, payload) = node.will();
+                (topic, payload, false)
+            }
+            None => (self.prefixed("status"), b"offline".to_vec(), true),
+        };
+        let clean = self.lanes.node().is_some();
         let config = &self.config;
         let hello = Hello {
             client_id: self.client_id(),
             username: config.username.clone().unwrap_or_default(),
             password: secret::password(config)?.unwrap_or_default(),
-            will: Some((self.prefixed("status"), "offline")),
+            will: Some(Will { topic, payload, retain }),
             keep_alive: u16::try_from(config.keep_alive.as_secs()).unwrap_or(u16::MAX),
-            clean: false,
+            // A host of Sparkplug expects births, not what was before.
+            clean,
         };
         Ok(Settings {
             version: config.version,
@@ -523,5 +577,16 @@ impl Forwarder {
 
     fn prefixed(&self, rest: &str) -> String {
         format!("{}/{rest}", outbox::prefix(&self.config, &self.gateway))
+    }
+}
+
+/// What an orderly stop tells.
+fn goodbye(status: String, node: Option<&mut Node>) -> Aside {
+    match node {
+        Some(node) => {
+            let (topic, payload) = node.death();
+            Aside { topic, payload, retain: false }
+        }
+        None => Aside { topic: status, payload: b"offline".to_vec(), retain: true },
     }
 }

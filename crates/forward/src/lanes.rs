@@ -18,6 +18,7 @@ use crate::outbox::{FETCH_MAX, Outbox, TOO_LARGE, Terms};
 use crate::pace::Pace;
 use crate::ranges::Ranges;
 use crate::session::Session;
+use crate::sparkplug::Node;
 use crate::window::{Lane, Progress};
 use crate::{Config, Gateway};
 
@@ -33,6 +34,7 @@ const LOOKS_MAX: usize = 8;
 pub(crate) struct Lanes {
     log: Outbox,
     fresh: Outbox,
+    node: Option<Node>,
     /// While there is a fresh lane.
     open: Option<Open>,
     /// Brought over by fresh lanes, ahead of the cursor.
@@ -60,9 +62,11 @@ impl Lanes {
         // With a limit, what a second can't take is a backlog.
         let limits = [config.drain_rate, config.rate_limit].into_iter().filter(|rate| *rate > 0);
         let backlog_min = limits.map(u64::from).min().unwrap_or(BACKLOG_MIN).min(BACKLOG_MIN);
+        let node = Node::of(config, gateway);
         Lanes {
-            log: Outbox::new(config, gateway, Lane::Log),
-            fresh: Outbox::new(config, gateway, Lane::Fresh),
+            log: Outbox::new(config, gateway, node.clone(), Lane::Log),
+            fresh: Outbox::new(config, gateway, node.clone(), Lane::Fresh),
+            node,
             open: None,
             taken: Ranges::default(),
             pace: Pace::new(config.rate_limit, config.drain_rate, Instant::now()),
@@ -72,6 +76,11 @@ impl Lanes {
             more_fresh: true,
             unfinished: false,
         }
+    }
+
+    /// The edge node of Sparkplug B, if the format is that.
+    pub(crate) fn node(&mut self) -> Option<&mut Node> {
+        self.node.as_mut()
     }
 
     /// The gateway's channels are others.

@@ -50,6 +50,7 @@ mod ranges;
 mod reason;
 mod secret;
 mod session;
+mod sparkplug;
 mod tls;
 mod transport;
 mod window;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::BytesMut;
-use reading::{Body, Channel, Reading, Record, Seq, Timestamp, Unit};
+use reading::{Body, Channel, ChannelSpec, Kind, Reading, Record, Seq, Timestamp, Unit};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -11,6 +11,7 @@ use crate::compress::Packer;
 use crate::pace::Pace;
 use crate::payload::{self, LIVE};
 use crate::session::{Message, Session};
+use crate::sparkplug::Node;
 use crate::transport::FRAME;
 use crate::window::{Lane, Part, Span};
 use crate::{Config, Format, Gateway};
@@ -38,7 +39,9 @@ pub(crate) struct Outbox {
     format: Format,
     prefix: String,
     gateway: String,
-    units: HashMap<Channel, Unit>,
+    /// When readings are written as Sparkplug B.
+    node: Option<Node>,
+    described: HashMap<Channel, (Unit, Kind)>,
     /// Bytes a record took in the last pack.
     record_size: usize,
     topic: String,
@@ -59,7 +62,12 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Outbox {
-    pub(crate) fn new(config: &Config, gateway: &Gateway, lane: Lane) -> Outbox {
+    pub(crate) fn new(
+        config: &Config,
+        gateway: &Gateway,
+        node: Option<Node>,
+        lane: Lane,
+    ) -> Outbox {
         Outbox {
             lane,
             records: VecDeque::new(),
@@ -68,7 +76,8 @@ impl Outbox {
             format: config.format,
             prefix: prefix(config, gateway),
             gateway: gateway.id.clone(),
-            units: units(gateway),
+            node,
+            described: described(gateway),
             record_size: RECORD_GUESS,
             topic: String::new(),
             payload: Vec::new(),
@@ -81,7 +90,7 @@ impl Outbox {
     /// The gateway's channels are others. What has left the configuration is
     /// still in the log, with the unit it had.
     pub(crate) fn describe(&mut self, gateway: &Gateway) {
-        self.units.extend(units(gateway));
+        self.described.extend(described(gateway));
     }
 
     /// Begins after a number.
@@ -155,7 +164,7 @@ impl Outbox {
         while out.len() < FRAME && room(session) > 0 {
             let Some(record) = self.records.front() else { break };
             let old = clock.since(time(record)) > LIVE;
-            let packs = self.format == Format::Senml && record.reading().is_some();
+            let packs = self.format != Format::Json && record.reading().is_some();
             let little = self.records.len() * self.record_size < self.raw_max();
             if packs && little && session.has(self.lane) {
                 break;
@@ -185,13 +194,19 @@ impl Outbox {
     ) -> usize {
         let Some(record) = self.records.pop_front() else { return 0 };
         self.payload.clear();
-        match &record.body {
-            Body::Reading(reading) => {
-                let unit = unit(&self.units, reading);
+        match (&record.body, &mut self.node) {
+            (Body::Gap(gap), Some(node)) => {
+                self.topic = node.topic("NDATA", None);
+                Node::begin(clock, &mut self.payload);
+                node.gap(&record, gap, clock, &mut self.payload);
+                node.end(&mut self.payload);
+            }
+            (Body::Reading(reading), _) => {
+                let unit = unit(&self.described, reading);
                 topic(&self.prefix, reading.channel.as_str(), &mut self.topic);
                 payload::json(record.epoch, record.seq, reading, unit, clock, &mut self.payload);
             }
-            Body::Gap(gap) => {
+            (Body::Gap(gap), None) => {
                 topic(&self.prefix, "gaps", &mut self.topic);
                 payload::gap(record.epoch, record.seq, gap, &mut self.payload);
             }
@@ -214,11 +229,20 @@ impl Outbox {
         now: Instant,
         out: &mut BytesMut,
     ) -> usize {
-        topic(&self.prefix, "senml", &mut self.topic);
+        let first = self.records.front().and_then(Record::reading);
+        match (&self.node, first) {
+            (Some(node), Some(first)) => {
+                self.topic = node.topic("DDATA", Some(first.channel.device()));
+            }
+            _ => topic(&self.prefix, "senml", &mut self.topic),
+        }
         let most = session.payload_max(self.topic.len(), self.packer.properties()).min(PACK_MAX);
         let (seq, packed) = loop {
             let limit = if self.packer.is_none() { most } else { PACK_RAW_MAX };
-            let (last, packed) = self.encode(clock, count, limit);
+            let (last, packed) = match self.format {
+                Format::SparkplugB => self.encode_metrics(clock, count, limit),
+                Format::Json | Format::Senml => self.encode(clock, count, limit),
+            };
             let raw = self.payload.len();
             self.packer.pack(&mut self.payload, &mut self.spare);
             match last {
@@ -239,6 +263,9 @@ impl Outbox {
             }
         };
         self.records.drain(..packed);
+        if let Some(node) = &self.node {
+            node.end(&mut self.payload);
+        }
         self.publish(seq, packed, session, now, out);
         packed
     }
@@ -264,7 +291,7 @@ impl Outbox {
                 epoch: record.epoch,
                 historical: clock.since(reading.at) > LIVE,
             });
-            let unit = unit(&self.units, reading);
+            let unit = unit(&self.described, reading);
             payload::senml(first.as_ref(), record.seq, reading, unit, &mut self.payload);
             if packed > 0 && self.payload.len() >= most {
                 self.payload.truncate(before);
@@ -274,6 +301,40 @@ impl Outbox {
             packed += 1;
         }
         self.payload.push(b']');
+        (last.map(|record| record.seq), packed)
+    }
+
+    /// The same as Sparkplug B, of readings of one device; the number of the
+    /// message is still to come.
+    fn encode_metrics(
+        &mut self,
+        clock: Timestamp,
+        count: usize,
+        most: usize,
+    ) -> (Option<Seq>, usize) {
+        let Some(node) = &mut self.node else { return (None, 0) };
+        // For the number, in a field of its own.
+        let most = most.saturating_sub(3);
+        let mut last: Option<&Record> = None;
+        let mut packed = 0;
+        Node::begin(clock, &mut self.payload);
+        for record in self.records.iter().take(count) {
+            let Body::Reading(reading) = &record.body else { break };
+            let device = reading.channel.device();
+            let before = last.and_then(Record::reading);
+            if before.is_some_and(|before| before.channel.device() != device) {
+                break;
+            }
+            let before = self.payload.len();
+            let kind = self.described.get(&reading.channel).map_or(Kind::Number, |(_, kind)| *kind);
+            node.reading(record, kind, clock, &mut self.payload);
+            if packed > 0 && self.payload.len() > most {
+                self.payload.truncate(before);
+                break;
+            }
+            last = Some(record);
+            packed += 1;
+        }
         (last.map(|record| record.seq), packed)
     }
 
@@ -341,10 +402,11 @@ fn topic(prefix: &str, rest: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-fn units(gateway: &Gateway) -> HashMap<Channel, Unit> {
-    gateway.channels.iter().map(|spec| (spec.channel.clone(), spec.unit.clone())).collect()
+fn described(gateway: &Gateway) -> HashMap<Channel, (Unit, Kind)> {
+    let of = |spec: &ChannelSpec| (spec.channel.clone(), (spec.unit.clone(), spec.kind));
+    gateway.channels.iter().map(of).collect()
 }
 
-fn unit<'a>(units: &'a HashMap<Channel, Unit>, reading: &Reading) -> &'a str {
-    units.get(&reading.channel).map_or("", Unit::as_str)
+fn unit<'a>(described: &'a HashMap<Channel, (Unit, Kind)>, reading: &Reading) -> &'a str {
+    described.get(&reading.channel).map_or("", |(unit, _)| unit.as_str())
 }

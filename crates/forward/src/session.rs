@@ -275,9 +275,9 @@ impl Session {
         self.wrote = now;
     }
 
-    /// Asks for what is published to a filter.
-    pub(crate) fn subscribe(&mut self, filter: &str, now: Instant, out: &mut BytesMut) {
-        self.codec.subscribe(SUBSCRIBE_ID, filter, out);
+    /// Asks for what is published to these filters.
+    pub(crate) fn subscribe(&mut self, filters: &[String], now: Instant, out: &mut BytesMut) {
+        self.codec.subscribe(SUBSCRIBE_ID, filters, out);
         self.wrote = now;
     }
 

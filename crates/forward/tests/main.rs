@@ -7,5 +7,6 @@ mod handshake;
 mod lanes;
 mod misbehaving;
 mod probe;
+mod sparkplug;
 mod support;
 mod tls;

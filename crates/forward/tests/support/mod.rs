@@ -65,10 +65,14 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) async fn next(&mut self) -> (String, String) {
+        let (topic, payload) = self.next_bytes().await;
+        (topic, String::from_utf8(payload).expect("text"))
+    }
+
+    pub(crate) async fn next_bytes(&mut self) -> (String, Vec<u8>) {
         let message = time::timeout(PATIENCE, self.queue.recv()).await.expect("a message in time");
         let message = message.expect("the subscription holds");
-        let payload = String::from_utf8(message.payload.to_vec()).expect("text");
-        (message.topic.to_string(), payload)
+        (message.topic.to_string(), message.payload.to_vec())
     }
 
     /// The next message to a topic that ends so.
