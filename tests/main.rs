@@ -22,6 +22,7 @@ mod isolation;
 mod kills;
 mod ledger;
 mod login;
+mod losses;
 mod modbus;
 mod noise;
 mod outage;

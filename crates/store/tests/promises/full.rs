@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use reading::{Body, Seq};
+use reading::{Body, Record, Seq};
 use sqlx::{Connection, SqliteConnection};
 use store::{Config, Store};
 
@@ -29,6 +29,48 @@ async fn a_producer_at_full_speed_is_slowed_and_loses_nothing() {
     assert_eq!((status.stored, status.dropped, status.queued), (400_000, 0, 0));
     assert!(gateway.appender.losses().is_empty());
     gateway.stop().await;
+}
+
+/// A writer that gets nothing done: not even a fault is known.
+#[tokio::test]
+async fn what_a_full_queue_costs_is_counted_and_told_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let specs = [spec("weather/temperature", reading::Kind::Number, "Cel")];
+    let opened = Store::open(&config(folder.path()), &specs, &[]).await.unwrap();
+    let (store, mut appender, writer, _) = opened;
+    let number_them = |appender: &store::Appender, bodies: Vec<Body>| {
+        let (epoch, first) = (appender.epoch(), appender.next());
+        let number = |(n, body)| Record { epoch, seq: Seq(first.0 + n as u64), body };
+        bodies.into_iter().enumerate().map(number).collect::<Vec<_>>()
+    };
+    let records = number_them(&appender, readings(65_000));
+    appender.append(records).await.unwrap();
+    let records = number_them(&appender, readings(1_000));
+    let dropped = appender.append(records).await.unwrap_err();
+    assert_eq!((dropped.count, dropped.reason), (1_000, "store queue full"));
+    let status = store.status();
+    balanced(&status);
+    let of = &status.channels[0];
+    assert_eq!((of.channel.as_str(), of.stored, of.dropped), ("weather/temperature", 0, 1_000));
+    let causes: Vec<_> = status.losses.iter().map(|l| (l.reason.as_str(), l.count)).collect();
+    assert_eq!(causes, [("store queue full", 1_000)]);
+    assert!(appender.losses().is_empty(), "there is no room for its record either");
+
+    let mut committed = store.committed();
+    let told = async {
+        committed.wait_for(|committed| *committed >= Seq(65_000)).await.unwrap();
+        let gaps = appender.losses();
+        assert_eq!((gaps.len(), gaps[0].count), (1, 1_000));
+        let records = number_them(&appender, gaps.into_iter().map(Body::Gap).collect());
+        appender.append(records).await.unwrap();
+        drop(appender);
+    };
+    let (written, ()) = tokio::join!(writer.run(), told);
+    written.unwrap();
+    let told = store.all_gaps(at(0.0), at(2_000.0), 10).await.unwrap();
+    assert_eq!((told.len(), told[0].2.count), (1, 1_000));
+    assert_eq!(&*told[0].2.reason, "store queue full");
+    balanced(&store.status());
 }
 
 #[tokio::test]

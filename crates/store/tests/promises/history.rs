@@ -183,5 +183,11 @@ async fn gaps_are_found_by_span_and_channel() {
     let found: Vec<_> = gaps.iter().map(|(_, seq, gap)| (seq.0, gap.count)).collect();
     assert_eq!(found, [(1, 1), (2, 2)]);
     assert_eq!(gaps[0].0, gateway.store.epoch());
+    let counts = async |max| {
+        let gaps = gateway.store.all_gaps(at(0.5), at(20.0), max).await.unwrap();
+        gaps.iter().map(|(_, _, gap)| gap.count).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(10).await, [1, 2, 3], "of every channel");
+    assert_eq!(counts(2).await, [2, 3], "the newest");
     gateway.stop().await;
 }
