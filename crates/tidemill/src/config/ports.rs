@@ -1,5 +1,6 @@
-//! Two devices on one serial port would each get half of what is sent. Devices
-//! on a Modbus share theirs knowingly.
+//! Two devices on one serial port would each get half of what is sent, and two
+//! at one address of an I2C bus each other's measurements. Devices on a Modbus
+//! share theirs knowingly.
 
 use std::collections::HashMap;
 
@@ -32,7 +33,11 @@ impl Ports {
         let bus = text("driver").is_some_and(|(driver, _)| BUSES.contains(&driver.as_str()));
         for key in ["port", "usb"] {
             let Some((port, span)) = text(key) else { continue };
-            let taken = self.0.entry(port).or_insert_with(|| (device.to_owned(), bus));
+            // A name of /dev/serial/by-id and the port that it leads to are one.
+            let real =
+                std::fs::canonicalize(&port).ok().and_then(|path| path.to_str().map(str::to_owned));
+            let taken =
+                self.0.entry(real.unwrap_or(port)).or_insert_with(|| (device.to_owned(), bus));
             if taken.0 != device && !(taken.1 && bus) {
                 errors.push(ConfigError {
                     span: Some(span),
@@ -45,6 +50,23 @@ impl Ports {
                 });
             }
         }
+    }
+}
+
+/// Tells of a device whose part another has as well.
+pub(super) fn take_part(
+    others: &[device::Config],
+    device: &device::Config,
+    span: std::ops::Range<usize>,
+    errors: &mut Vec<ConfigError>,
+) {
+    let Some((bus, address)) = device.i2c() else { return };
+    if let Some(other) = others.iter().find(|other| other.i2c() == device.i2c()) {
+        errors.push(ConfigError {
+            span: Some(span),
+            path: format!("device.{}.address", device.name()),
+            message: format!("the device {} is at {address:#04x} on {bus} already", other.name()),
+        });
     }
 }
 
@@ -70,5 +92,26 @@ mod tests {
         let usb = "usb = '2341:0043'";
         assert!(errors(&(device("a", usb) + &device("b", usb))).contains("device.b.usb"));
         assert_eq!(errors(&(device("a", one) + &device("b", "port = '/dev/ttyUSB1'"))), "");
+
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("by-id");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let link = format!("port = '{}'", link.display());
+        let told = errors(&(device("a", "port = '/dev/null'") + &device("b", &link)));
+        assert!(told.contains("device.b.port: the device a has this port"), "{told}");
+    }
+
+    #[test]
+    fn two_devices_at_one_address_are_told() {
+        let device = |name: &str, keys: &str| {
+            format!("[device.{name}]\ndriver = 'i2c'\npart = 'bme280'\n{keys}\n")
+        };
+        let told = errors(&(device("a", "") + &device("b", "bus = '/dev/i2c-1'\naddress = 0x76")));
+        assert!(
+            told.contains("device.b.address: the device a is at 0x76 on /dev/i2c-1 already"),
+            "{told}"
+        );
+        assert_eq!(errors(&(device("a", "") + &device("b", "address = 0x77"))), "");
+        assert_eq!(errors(&(device("a", "") + &device("b", "bus = 2"))), "");
     }
 }

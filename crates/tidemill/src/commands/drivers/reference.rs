@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use device::DRIVERS;
+use device::{DRIVERS, PRESETS};
 use serde_json::Value as Json;
 
 /// Keys, in alphabetical order, each with what the schema says of it.
@@ -67,8 +67,31 @@ pub(super) fn markdown() -> String {
                 table(&mut page, &own);
             }
         }
+        if driver.name == "serial" {
+            presets(&mut page);
+        }
     }
     page
+}
+
+/// The devices at a serial port that are known.
+fn presets(page: &mut String) {
+    page.push_str(
+        "\n### Presets\n\n\
+         With `preset = \"NAME\"` a device at a serial port needs no more than its port. `tidemill \
+         drivers NAME` prints what is\nshown here. A Raspberry Pi's pins take 3.3 V and no more.\n",
+    );
+    for preset in PRESETS {
+        write!(
+            page,
+            "\n#### {}\n\n{}.\n\n{}\n\n```toml\n{}\n```\n",
+            preset.name,
+            capital(preset.summary),
+            preset.wiring,
+            preset.sample().trim_end()
+        )
+        .expect(STRING);
+    }
 }
 
 const STRING: &str = "a string takes all";
@@ -91,17 +114,35 @@ fn without(mut keys: Keys, others: &Keys) -> Keys {
 
 fn table(page: &mut String, keys: &Keys) {
     for (key, schema) in keys {
-        let default = match &schema["default"] {
-            Json::Null => String::new(),
-            Json::String(text) => format!("`\"{text}\"`"),
-            other => format!("`{other}`"),
-        };
-        let mut meaning = sentence(schema);
-        let words = words(schema);
-        if !words.is_empty() {
-            write!(meaning, " One of {}.", words.join(", ")).expect(STRING);
+        row(page, key, schema);
+    }
+}
+
+/// A key, and those of the table that it may be.
+fn row(page: &mut String, key: &str, schema: &Json) {
+    let default = match &schema["default"] {
+        Json::Null | Json::Array(_) | Json::Object(_) => String::new(),
+        Json::String(text) => format!("`\"{text}\"`"),
+        other => format!("`{other}`"),
+    };
+    let mut meaning = sentence(schema);
+    let words = words(schema);
+    if !words.is_empty() {
+        write!(meaning, " One of {}.", words.join(", ")).expect(STRING);
+    }
+    writeln!(page, "| `{key}` | {default} | {} |", meaning.trim()).expect(STRING);
+    let mut inside = keys(&schema["properties"]);
+    for one in ["oneOf", "anyOf"].iter().flat_map(|list| schema[*list].as_array()).flatten() {
+        for (name, mut schema) in keys(&one["properties"]) {
+            // Of one of several it says what this one is.
+            if let (Json::Object(schema), Json::String(_)) = (&mut schema, &one["description"]) {
+                schema.insert("description".into(), one["description"].clone());
+            }
+            inside.insert(name, schema);
         }
-        writeln!(page, "| `{key}` | {default} | {} |", meaning.trim()).expect(STRING);
+    }
+    for (name, schema) in &inside {
+        row(page, &format!("{key}.{name}"), schema);
     }
 }
 
@@ -120,6 +161,9 @@ fn words(schema: &Json) -> Vec<String> {
         for one in schema[list].as_array().into_iter().flatten() {
             found.extend(quoted(&one["const"]));
             found.extend(words(one));
+            let table = one["required"].as_array().filter(|_| list == "oneOf");
+            let names = table.into_iter().flatten().filter_map(Json::as_str);
+            found.extend(names.map(|name| format!("`{{ {name} = … }}`")));
         }
     }
     found
