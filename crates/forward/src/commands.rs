@@ -121,6 +121,8 @@ impl Commands {
             _ if channel.parse::<Channel>().is_err() => return None,
             _ => return refuse(None, format!("{channel}: no such output")),
         };
+        // What the clock shows before it is set says nothing of an expiry.
+        let now = (!reading::clock::is_detached()).then_some(now);
         let (id, wanted) = parse(&delivery.payload, *kind, now);
         if delivery.retained {
             let why = "it is retained, so nobody knows how old it is: publish it without retain";
@@ -220,7 +222,11 @@ impl Commands {
 }
 
 /// The id of a command, if it has one, and what it wants.
-fn parse(payload: &[u8], kind: Kind, now: Timestamp) -> (Option<Json>, Result<Datum, String>) {
+fn parse(
+    payload: &[u8],
+    kind: Kind,
+    now: Option<Timestamp>,
+) -> (Option<Json>, Result<Datum, String>) {
     if payload.len() > COMMAND_MAX {
         return (None, Err(format!("a command is {COMMAND_MAX} bytes at most")));
     }
@@ -254,10 +260,15 @@ fn parse(payload: &[u8], kind: Kind, now: Timestamp) -> (Option<Json>, Result<Da
     (id, wanted)
 }
 
-fn expiry(expires: Option<&str>, now: Timestamp) -> Result<(), String> {
+/// Without a `now` nobody knows what time it is.
+fn expiry(expires: Option<&str>, now: Option<Timestamp>) -> Result<(), String> {
     let Some(text) = expires else { return Ok(()) };
     let until: Timestamp = text.parse().map_err(|error| format!("`expires`: {error}"))?;
-    if until <= now { Err(format!("it expired at {until}, and it is {now}")) } else { Ok(()) }
+    match now {
+        None => Err("the clock is not set: nobody knows whether it has expired".to_owned()),
+        Some(now) if until <= now => Err(format!("it expired at {until}, and it is {now}")),
+        Some(_) => Ok(()),
+    }
 }
 
 fn datum(value: &Json, kind: Kind, shown: &str) -> Result<Datum, String> {
@@ -308,7 +319,7 @@ mod tests {
             (Kind::Boolean, r#"{"value":"yes"}"#),
         ]
         .into_iter()
-        .map(|(kind, text)| match parse(text.as_bytes(), kind, NOW) {
+        .map(|(kind, text)| match parse(text.as_bytes(), kind, Some(NOW)) {
             (id, Ok(datum)) => format!("{id:?} {datum:?}"),
             (id, Err(why)) => format!("{id:?} {why}"),
         })
@@ -331,7 +342,16 @@ mod tests {
             None not a command: EOF while parsing a list at line 1 column 20
             None `id` is a text or a number of 128 bytes at most
             None it takes true or false, not "yes""#]].assert_eq(&said.join("\n"));
-        assert!(parse(&[b' '; 5_000], Kind::Boolean, NOW).1.is_err());
-        assert!(parse(&[0xFF], Kind::Text, NOW).1.is_err());
+        assert!(parse(&[b' '; 5_000], Kind::Boolean, Some(NOW)).1.is_err());
+        assert!(parse(&[0xFF], Kind::Text, Some(NOW)).1.is_err());
+    }
+
+    #[test]
+    fn before_the_clock_is_set_nothing_that_expires_is_carried_out() {
+        let expires = br#"{"value":true,"expires":"2999-01-01T00:00:00Z"}"#;
+        assert!(parse(expires, Kind::Boolean, Some(NOW)).1.is_ok());
+        let why = parse(expires, Kind::Boolean, None).1.unwrap_err();
+        assert!(why.starts_with("the clock is not set"), "{why}");
+        assert!(parse(b"true", Kind::Boolean, None).1.is_ok(), "it doesn't expire");
     }
 }

@@ -66,6 +66,11 @@ pub fn ahead() -> i64 {
     }
 }
 
+/// Whether times aren't the system clock's, which is yet to be set.
+pub fn is_detached() -> bool {
+    DETACHED.load(Ordering::Relaxed) != NONE
+}
+
 /// From now on times go on from here by [`uptime`], whatever becomes of the
 /// system clock. Gives how far they are ahead of it, µs.
 pub fn detach() -> i64 {
@@ -122,10 +127,12 @@ mod tests {
         let stamped = Timestamp::now();
         assert!(stamped.since(noted) < Duration::from_secs(1), "it has not jumped");
         assert_eq!(ahead(), detached);
+        assert!(is_detached());
         let attached = attach();
         near(attached - detached, HOUR);
         near(Timestamp::now().as_micros() - stamped.as_micros(), HOUR);
         near(ahead(), attached);
+        assert!(!is_detached());
         // What was noted before is an hour later now; what follows is as it is.
         near(as_set(noted).as_micros() - noted.as_micros(), HOUR);
         let now = Timestamp::now();
