@@ -20,7 +20,7 @@ mkdir -p "$D" "$R"
 mirror() { echo "${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep '/debian/*$' | head -1)}"; }
 ssh="ssh -q -p $PORT -i $key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ControlMaster=auto -o ControlPath=$R/cm -o ControlPersist=60"
 modules="virtio_mmio virtio_blk virtio_net virtio_rng ext4 crc32c_cryptoapi configfs gpio_sim autofs4 overlay xhci_pci ftdi_sio
- cdc_acm i2c_dev i2c_stub w1_gpio w1_therm softdog i6300esb"
+ cdc_acm i2c_dev i2c_stub bmp280_i2c iio_trig_hrtimer w1_gpio w1_therm softdog i6300esb"
 step() { printf '[%4ds] %s\n' $SECONDS "$*" >&2; }
 g() { $ssh root@127.0.0.1 "$@"; }
 qmp() {
@@ -181,7 +181,13 @@ start() {
 sim=/sys/kernel/config/gpio-sim/test
 line() { echo "/sys/devices/platform/\$(cat $sim/dev_name)/\$(cat $sim/bank0/chip_name)/sim_gpio$1"; }
 case ${1:-help} in
-build) build_kernel; build_root; build_initrd; [ -e "$D/base.ext4" ] || build_image; step "built" ;;
+build)
+    build_kernel; build_root; build_initrd
+    # A disk without the modules that are wanted now is of no use.
+    [ "$(cat "$D/modules" 2>/dev/null)" = "$modules" ] || rm -f "$D"/{base.ext4,booted.qcow2,disk.qcow2}
+    [ -e "$D/base.ext4" ] || build_image
+    echo "$modules" >"$D/modules"
+    step "built" ;;
 snap)
     [ -e "$D/booted.qcow2" ] && exit 0
     UART=0 start fresh

@@ -211,6 +211,11 @@ impl Config {
         self.label.as_deref()
     }
 
+    /// Bus and address, when it is a part on an I2C bus.
+    pub fn i2c(&self) -> Option<(&str, u8)> {
+        self.driver.i2c()
+    }
+
     /// Its table as it was written.
     pub fn written(&self) -> &toml::Table {
         &self.written

@@ -56,6 +56,11 @@ pub trait Driver: Send + Sync {
     /// When it can't be opened, with the mend. The runner tries again.
     async fn open(&self) -> Result<Box<dyn Device>, Failure>;
 
+    /// Bus and address of a part on an I2C bus: two devices can't have the same.
+    fn i2c(&self) -> Option<(&str, u8)> {
+        None
+    }
+
     /// Whether what it needs is plugged in, as far as a glance tells that costs
     /// next to nothing; `None` when none does.
     fn is_there(&self) -> Option<bool> {

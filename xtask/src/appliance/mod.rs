@@ -4,6 +4,7 @@
 mod checks;
 mod container;
 mod guest;
+mod sensors;
 mod trial;
 mod vm;
 

@@ -294,10 +294,13 @@ impl Checked {
         }
     }
 
+    fn address(&self) -> u8 {
+        self.settings.address.unwrap_or(self.settings.part.about().addresses[0])
+    }
+
     /// Begins to speak over a bus that is open.
     async fn begin(&self, wire: Wire) -> Result<Open, Failure> {
-        let About { addresses, .. } = self.settings.part.about();
-        let address = self.settings.address.unwrap_or(addresses[0]);
+        let (About { addresses, .. }, address) = (self.settings.part.about(), self.address());
         let (bus, places) = (self.settings.bus.0.clone(), self.places.clone());
         let mut open =
             Open { part: self.part(), wire, bus, address, addresses, places, values: Vec::new() };
@@ -310,9 +313,12 @@ impl Checked {
 
 #[async_trait]
 impl Driver for Checked {
+    fn i2c(&self) -> Option<(&str, u8)> {
+        Some((&self.settings.bus.0, self.address()))
+    }
+
     async fn open(&self) -> Result<Box<dyn Device>, Failure> {
-        let About { addresses, .. } = self.settings.part.about();
-        let address = self.settings.address.unwrap_or(addresses[0]);
+        let (About { addresses, .. }, address) = (self.settings.part.about(), self.address());
         let bus = self.settings.bus.0.clone();
         let connect = move || i2c::connect(&bus, address, addresses);
         let line = self.worker.run(connect).await?;

@@ -123,7 +123,7 @@ pub(crate) fn failure(bus: &str, address: u8, addresses: &[u8], trouble: &Troubl
         Trouble::Bus(BusError(error)) => *error,
     };
     match error {
-        Errno::NXIO | Errno::REMOTEIO => {
+        Errno::NXIO | Errno::REMOTEIO | Errno::NODEV => {
             let others: Vec<u8> =
                 addresses.iter().copied().filter(|other| *other != address).collect();
             let others = match others.as_slice() {

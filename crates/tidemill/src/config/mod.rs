@@ -146,7 +146,11 @@ impl Config {
         for (name, mut section) in devices {
             ports.take(&name, &section, errors);
             watch(&mut section, &config.store.path);
-            config.devices.extend(device::Config::parse(&name, section, errors));
+            let span = section.span();
+            if let Some(device) = device::Config::parse(&name, section, errors) {
+                ports::take_part(&config.devices, &device, span, errors);
+                config.devices.push(device);
+            }
         }
         config
     }

@@ -43,7 +43,7 @@ pub(super) fn probe(machine: &Machine, config: &Config) -> Vec<Finding> {
                 "the kernel shows no IIO device",
                 "load its driver: a dtoverlay in /boot/firmware/config.txt, or modprobe",
             )),
-            "i2c" => findings.push(i2c(machine, name, table)),
+            "i2c" => findings.extend(device.i2c().map(|at| i2c(machine, name, at))),
             _ => {
                 if let Some(port) = text("port") {
                     findings.push(serial(machine, name, port));
@@ -183,14 +183,8 @@ fn tcp(probe: String, address: &str) -> Finding {
     }
 }
 
-fn i2c(machine: &Machine, probe: String, table: &Table) -> Finding {
-    let bus = match table.get("bus") {
-        Some(Value::Integer(number)) => format!("/dev/i2c-{number}"),
-        Some(Value::String(path)) if path.starts_with('/') => path.clone(),
-        Some(Value::String(name)) => format!("/dev/{name}"),
-        _ => "/dev/i2c-1".to_owned(),
-    };
-    let path = Path::new(&bus);
+fn i2c(machine: &Machine, probe: String, (bus, address): (&str, u8)) -> Finding {
+    let path = Path::new(bus);
     if !machine.path(path).exists() {
         let mend = "sudo raspi-config nonint do_i2c 0 (or dtparam=i2c_arm=on), then modprobe \
                     i2c-dev";
@@ -201,10 +195,9 @@ fn i2c(machine: &Machine, probe: String, table: &Table) -> Finding {
         let mend = format!("sudo usermod -aG {group} {user}, then restart it");
         return Finding::fail(probe, format!("{user} may not open {bus}: {why}"), mend);
     }
-    let address = table.get("address").and_then(Value::as_integer);
     let found = machine.scan.i2c.iter().find(|known| known.path == bus);
-    let taken = found
-        .and_then(|bus| bus.taken.iter().find(|(taken, _)| Some(i64::from(*taken)) == address));
+    let taken =
+        found.and_then(|bus| bus.taken.iter().find(|(taken, _)| *taken == u16::from(address)));
     match taken {
         Some((address, chip)) => Finding::fail(
             probe,
@@ -548,15 +541,15 @@ mod tests {
 
     #[test]
     fn a_bus_that_is_switched_off_and_an_address_that_the_kernel_has() {
-        let table: Table = toml::from_str("bus = 1\naddress = 0x76").unwrap();
+        let at = ("/dev/i2c-1", 0x76);
         let fake = Fake::new();
-        let off = said(&[i2c(&fake.machine(), "x".into(), &table)]);
+        let off = said(&[i2c(&fake.machine(), "x".into(), at)]);
         assert!(
             off.contains("/dev/i2c-1 isn't there") && off.contains("dtparam=i2c_arm=on"),
             "{off}"
         );
         fake.put("dev/i2c-1", "").put("sys/bus/i2c/devices/1-0076/name", "bme280\n");
-        let taken = said(&[i2c(&fake.machine(), "x".into(), &table)]);
+        let taken = said(&[i2c(&fake.machine(), "x".into(), at)]);
         assert!(
             taken.contains("driver for bme280 has address 0x76") && taken.contains("iio"),
             "{taken}"
