@@ -275,3 +275,32 @@ fn axe_finds_nothing_in_light_and_in_dark() {
     assert_eq!(faults(&browser), Vec::<String>::new(), "the dialog");
     assert_ne!(browser.run("return document.activeElement.id"), Value::Null);
 }
+
+/// A wire that picks up noise: where its changes went.
+#[test]
+fn what_is_lost_is_shown_with_its_cause_by_channel_and_as_a_hole() {
+    let home = Home::new(
+        "[device.panel]\ndriver = \"gpio\"\nchip = \"sim\"\n\
+         [device.panel.channel]\ndoor = { line = 17, toggle = \"1ms\" }\n",
+    );
+    let gateway = home.start();
+    eventually("a gap is told", || {
+        let gaps = gateway.get("/api/v1/gaps").json();
+        (!gaps["gaps"].as_array()?.is_empty()).then_some(())
+    });
+    let browser = Browser::open(&page(&gateway, "system"), 1280, 900);
+    browser.shows("Lost, by cause");
+    browser.shows("edges missed");
+    browser.shows("readings of panel/door missing over");
+    browser.shows("Balances");
+    browser.click("section[aria-labelledby=ledger] summary");
+    let row = "return document.querySelector('section[aria-labelledby=ledger] table').innerText";
+    let table = browser.run(row);
+    assert!(table.as_str().unwrap().contains("panel/door"), "{table}");
+    browser.screenshot("ledger");
+    browser.go(&page(&gateway, "panel/door"));
+    browser.shows("edges missed");
+    browser.shows(" dropped");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    gateway.stop();
+}

@@ -88,12 +88,12 @@ function status() {
       device("weather", "serial", mood.weather, lost ? "absent" : null, lost ? mood.weatherSince : undefined),
       device("panel", "gpio"), device("meter", "modbus"), device("gateway", "system"),
     ],
-    store: { path: "/var/lib/tidemill/tidemill.db", size: 148_512_768, max_size: 2_147_483_648, readings: stored, oldest: iso(now - 12 * 86_400_000), committed: seq, queued: 14, read: stored + dropped, stored, dropped, bytes_written: 61_234_567, error: full ? "disk full" : null, forwarders: [] },
+    store: { path: "/var/lib/tidemill/tidemill.db", size: 148_512_768, max_size: 2_147_483_648, readings: stored, oldest: iso(now - 12 * 86_400_000), committed: seq, queued: 14, read: stored + dropped, stored, dropped, bytes_written: 61_234_567, losses: [{ reason: "store full", count: 90 }, { reason: "edges missed", count: 12_345 }], error: full ? "disk full" : null, forwarders: [] },
     forwarders: [
       { name: "cloud", url: "wss://broker.example.com:8884/mqtt", state, since: mood.since, error: offline, in_flight: state === "online" ? 3 : 0, stored, acknowledged: stored - pending(), pending: pending(), dropped: 0 },
       { name: "local", url: "ws://127.0.0.1:9001/mqtt", state: "online", since: iso(started), error: null, in_flight: 2, stored, acknowledged: stored - 2, pending: 2, dropped: 0 },
     ],
-    ledger: { read: stored + dropped, stored, dropped },
+    ledger: { read: stored + dropped, stored, dropped, channels: CHANNELS.map((c, i) => ({ channel: c.channel, read: 1000 * i + 3, stored: 1000 * i, dropped: 3 })) },
   };
 }
 
@@ -193,6 +193,7 @@ const server = createServer(async (request, response) => {
   if (url.pathname.startsWith("/api/") && mood.view === "nobody" && !loggedIn(request)) return json(401, { error: "dashboard.view lets nobody look without a login: log in" });
   if (url.pathname === "/healthz") return response.end("ok");
   if (url.pathname === "/api/v1/status") return json(200, status());
+  if (url.pathname === "/api/v1/gaps") return json(200, { gaps: [{ epoch, seq: 12, from: iso(GAP.from), to: iso(GAP.to), count: 90, channel: "weather/temperature", reason: "store full" }] });
   if (url.pathname === "/api/v1/readings") return json(...history(url.searchParams));
   try {
     const path = normalize(url.pathname === "/" ? "/index.html" : url.pathname);

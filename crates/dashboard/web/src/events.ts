@@ -1,14 +1,15 @@
 // What happened: from what the page has seen, and from what the history tells.
 
 import { signal } from "@preact/signals";
-import type { Bucket, Hole } from "./series";
-import type { Reading, Status } from "./wire";
+import { parseTime } from "./format";
+import type { Bucket } from "./series";
+import type { Gap, Reading, Status } from "./wire";
 
 export interface Event {
   /** Milliseconds, on the gateway's clock. */
   time: number;
   kind: "lost" | "back" | "offline" | "online" | "gap" | "start" | "storeError" | "storeOk";
-  /** The device or the broker; empty for the gateway itself. */
+  /** The device, the broker, or of a gap the channel; empty for the gateway itself. */
   of: string;
   reason?: string;
   /** Of a gap: readings missing, and its end. */
@@ -26,7 +27,7 @@ const SAME = 15_000;
 export function addEvents(known: Event[], more: Event[]): Event[] {
   const out = [...known];
   for (const event of more) {
-    const same = (one: Event) => one.kind === event.kind && one.of === event.of && Math.abs(one.time - event.time) < SAME;
+    const same = (one: Event) => one.kind === event.kind && one.of === event.of && Math.abs(one.time - event.time) < SAME && (one.kind !== "gap" || one.reason === event.reason);
     if (!out.some(same)) out.push(event);
   }
   return out.sort((a, b) => b.time - a.time).slice(0, EVENTS_MAX);
@@ -38,6 +39,11 @@ export class Events {
 
   add(more: Event[]): void {
     if (more.length) this.list.value = addEvents(this.list.peek(), more);
+  }
+
+  /** All that is known to be missing now. */
+  gaps(all: Event[]): void {
+    this.list.value = addEvents(this.list.peek().filter((event) => event.kind !== "gap"), all);
   }
 
   /** Compares a status with the one before. */
@@ -117,6 +123,23 @@ export function deviceEvents(name: string, readings: Reading[]): Event[] {
   return out;
 }
 
-export function gapEvents(gaps: Hole[]): Event[] {
-  return gaps.map(({ from, to, reason, count }) => ({ time: from, to, kind: "gap", of: "", reason, ...(count === undefined ? {} : { count }) }));
+/** Losses of one cause this close together are one event, milliseconds: what goes on and on is a record a second. */
+const ONE_LOSS = 60_000;
+
+export function gapEvents(gaps: Gap[]): Event[] {
+  const out: (Event & { to: number; count: number })[] = [];
+  const last = new Map<string, (typeof out)[number]>();
+  for (const { from, to, reason, count, channel } of gaps) {
+    const key = `${channel} ${reason}`;
+    const before = last.get(key);
+    if (before && parseTime(from) - before.to < ONE_LOSS) {
+      before.to = Math.max(before.to, parseTime(to));
+      before.count += count;
+      continue;
+    }
+    const event = { time: parseTime(from), to: parseTime(to), kind: "gap" as const, of: channel ?? "", reason, count };
+    last.set(key, event);
+    out.push(event);
+  }
+  return out;
 }

@@ -190,6 +190,7 @@ function takeStatus(next: Status): void {
   rates.stored.add(time, next.ledger.stored);
   marks.add(next.epoch, time, next.store.committed);
   events.see(next);
+  seeLosses(next);
   for (const forwarder of next.forwarders) forwarderRate(forwarder).add(time, forwarder.acknowledged);
   newStatus = next;
   if (unset && next.clock.set && !next.clock.held) {
@@ -200,6 +201,31 @@ function takeStatus(next: Status): void {
   }
   unset ||= !next.clock.set;
   repaint();
+}
+
+/** A loss is in the history once its record is stored; charts read it again at most this often, milliseconds. */
+const TOLD = 3000;
+const LOSSES_EVERY = 30_000;
+
+let lost: number | null = null;
+let askedAgain = 0;
+let asking = false;
+
+/** What is lost is drawn: the charts and the log ask for the gaps again. */
+function seeLosses({ store }: Status): void {
+  const sum = (store.losses ?? []).reduce((sum, { count }) => sum + count, 0);
+  const more = lost !== null && sum !== lost;
+  lost = sum;
+  if (!more || asking) return;
+  asking = true;
+  setTimeout(
+    () => {
+      asking = false;
+      askedAgain = Date.now();
+      generation.value += 1;
+    },
+    Math.max(TOLD, askedAgain + LOSSES_EVERY - Date.now()),
+  );
 }
 
 export function forwarderRate(forwarder: Forwarder): Rate {

@@ -52,6 +52,9 @@ const en = {
   ledger: "Ledger", read: "Read", stored: "Stored", dropped: "Dropped", acknowledged: "Acknowledged", pending: "Pending", inFlight: "In flight",
   ledgerNote: "read = stored + dropped; for each broker, stored = acknowledged + pending + dropped",
   balances: "Balances", off_by: (n: string) => `Off by ${n}`,
+  lostByCause: "Lost, by cause", nothingLost: "Nothing.", byChannel: "By channel", channel: "Channel",
+  lostOfSeveral: (n: string) => `${n} more lost, of several channels together`,
+  ledgerOf: (read: string, stored: string, dropped: string) => `${read} read = ${stored} stored + ${dropped} dropped`,
   gateway: "Gateway", name: "Name", version: "Version", epoch: "Epoch", started: "Started", clock: "Clock",
   clockSynchronised: "synchronised", clockSet: "set, not synchronised now", clockAhead: (span: string) => `this browser's clock is ${span} behind it`, clockBehind: (span: string) => `this browser's clock is ${span} ahead of it`,
   readings: "readings", badReadings: "bad", forwarders: "Brokers", fromDevices: "From the devices",
@@ -81,7 +84,7 @@ const en = {
   log: "Events", logEmpty: "Nothing has happened.", logNote: "Of the last 24 hours, from the history and from what this page has seen.", showAll: (n: string) => `Show all ${n}`,
   eventLost: (name: string, why: string) => `${name} lost${why ? `: ${why}` : ""}`, eventBack: (name: string) => `${name} answers again`,
   eventOffline: (name: string, why: string) => `Broker ${name} offline${why ? `: ${why}` : ""}`, eventOnline: (name: string) => `Broker ${name} online`,
-  eventGap: (n: string, span: string, why: string) => `${n} readings missing over ${span}: ${why}`, eventStart: "The gateway started", eventStoreOk: "Readings are stored again",
+  eventGap: (n: string, span: string, why: string, of: string) => `${n} readings${of ? ` of ${of}` : ""} missing over ${span}: ${why}`, eventStart: "The gateway started", eventStoreOk: "Readings are stored again",
   reasons: {} as Record<string, string>,
 };
 
@@ -138,6 +141,9 @@ const de: Texts = {
   ledger: "Bilanz", read: "Gelesen", stored: "Gespeichert", dropped: "Verloren", acknowledged: "Bestätigt", pending: "Wartend", inFlight: "Unterwegs",
   ledgerNote: "gelesen = gespeichert + verloren; je Broker: gespeichert = bestätigt + wartend + verloren",
   balances: "Geht auf", off_by: (n) => `Differenz ${n}`,
+  lostByCause: "Verloren, nach Ursache", nothingLost: "Nichts.", byChannel: "Je Kanal", channel: "Kanal",
+  lostOfSeveral: (n) => `${n} weitere verloren, von mehreren Kanälen zusammen`,
+  ledgerOf: (read, stored, dropped) => `${read} gelesen = ${stored} gespeichert + ${dropped} verloren`,
   gateway: "Gateway", name: "Name", version: "Version", epoch: "Epoche", started: "Gestartet", clock: "Uhr",
   clockSynchronised: "synchronisiert", clockSet: "gestellt, derzeit nicht synchronisiert", clockAhead: (span) => `die Uhr dieses Browsers geht ${span} nach`, clockBehind: (span) => `die Uhr dieses Browsers geht ${span} vor`,
   readings: "Messwerte", badReadings: "schlechte", forwarders: "Broker", fromDevices: "Von den Geräten",
@@ -167,13 +173,15 @@ const de: Texts = {
   log: "Ereignisse", logEmpty: "Nichts ist geschehen.", logNote: "Der letzten 24 Stunden, aus dem Verlauf und aus dem, was diese Seite gesehen hat.", showAll: (n) => `Alle ${n} zeigen`,
   eventLost: (name, why) => `${name} verloren${why ? `: ${why}` : ""}`, eventBack: (name) => `${name} antwortet wieder`,
   eventOffline: (name, why) => `Broker ${name} getrennt${why ? `: ${why}` : ""}`, eventOnline: (name) => `Broker ${name} verbunden`,
-  eventGap: (n, span, why) => `${n} Messwerte fehlen über ${span}: ${why}`, eventStart: "Das Gateway ist gestartet", eventStoreOk: "Messwerte werden wieder gespeichert",
+  eventGap: (n, span, why, of) => `${n} Messwerte${of ? ` von ${of}` : ""} fehlen über ${span}: ${why}`, eventStart: "Das Gateway ist gestartet", eventStoreOk: "Messwerte werden wieder gespeichert",
   reasons: {
     absent: "nicht da", "permission denied": "Zugriff verweigert", "in use": "belegt", timeout: "keine Antwort",
     "not understood": "nicht verstanden", "i/o error": "Ein-/Ausgabefehler", "out of range": "außerhalb des Bereichs",
     stale: "veraltet", stuck: "hängt", "driver bug": "Fehler im Treiber", "clock not set": "Uhr nicht gestellt",
     "edges missed": "Flanken verpasst", "device in doubt": "Gerät unsicher", "connection refused": "Verbindung abgelehnt",
     "store full": "Speicher voll", "store queue full": "Speicher überlastet",
+    "store can't write": "Speicher kann nicht schreiben", "store damaged": "Speicher beschädigt", "refused by the broker": "vom Broker abgelehnt",
+    "larger than the broker takes": "größer, als der Broker annimmt", "device too slow": "Gerät zu langsam", "intake queue full": "Eingang überlastet",
   },
 };
 

@@ -54,6 +54,14 @@ export interface Forwarder {
   dropped: number;
 }
 
+/** One channel's part: read = stored + dropped. */
+export interface ChannelLedger {
+  channel: string;
+  read: number;
+  stored: number;
+  dropped: number;
+}
+
 export interface StoreStatus {
   path: string;
   /** Bytes. */
@@ -67,6 +75,8 @@ export interface StoreStatus {
   stored: number;
   dropped: number;
   bytes_written: number;
+  /** Readings lost since the store was made, by cause. */
+  losses?: { reason: string; count: number }[];
   /** What that means for the card, once the gateway can tell. */
   wear?: {
     bytes_per_reading: number;
@@ -90,7 +100,8 @@ export interface Status {
   devices: Device[];
   store: StoreStatus;
   forwarders: Forwarder[];
-  ledger: { read: number; stored: number; dropped: number };
+  /** By channel in the API's answer alone, not in the feed. */
+  ledger: { read: number; stored: number; dropped: number; channels?: ChannelLedger[] };
 }
 
 export type Frame =

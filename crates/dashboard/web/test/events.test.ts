@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { acknowledgedUntil, Marks } from "../src/acks";
-import { addEvents, badSpans, changes, deviceEvents, linkEvents, type Event } from "../src/events";
+import { addEvents, badSpans, changes, deviceEvents, gapEvents, linkEvents, type Event } from "../src/events";
 import type { Forwarder, Reading, Status } from "../src/wire";
 
 const iso = (seconds: number) => new Date(seconds * 1000).toISOString();
@@ -46,6 +46,12 @@ test("what the page saw and the history tells is listed once, the newest first",
   assert.deepEqual(words(addEvents(seen, told)), ["90 lost weather", "50 lost weather"]);
   const many: Event[] = Array.from({ length: 500 }, (_, i) => ({ time: i * 60_000, kind: "lost", of: "x" }));
   assert.equal(addEvents([], many).length, 200);
+});
+
+test("a loss that goes on is one event, of its channel and cause", () => {
+  const gap = (from: number, count: number, channel: string | null, reason = "edges missed") => ({ from: iso(from), to: iso(from + 1), count, channel, reason });
+  const told = gapEvents([gap(1, 5, "panel/door"), gap(2, 7, "panel/door"), gap(2, 1, null, "store full"), gap(30, 1, "panel/door"), gap(200, 2, "panel/door")]);
+  assert.deepEqual(told.map(({ time, to, of, count }) => [time, to, of, count]), [[1000, 31_000, "panel/door", 13], [2000, 3000, "", 1], [200_000, 201_000, "panel/door", 2]]);
 });
 
 test("how far a broker is, where that can be told", () => {

@@ -6,6 +6,7 @@ import { text } from "../text";
 import { Acks } from "./acks";
 import { saveCsv } from "./csv";
 import { Changes, Holes, Numbers } from "./facts";
+import { OfChannel } from "./ledger";
 import { Legend } from "./legend";
 import { Control } from "./output";
 import { deviceOf, DeviceState, deviceTitle } from "./overview";
@@ -77,6 +78,7 @@ function Known({ channel, others }: { channel: ChannelModel; others: ChannelMode
         <Changes key={trace.channel.spec.channel} trace={trace} named={shown.length > 1} window={traces.window} />
       ))}
       <Holes holes={traces.list[0]!.data.current.gaps} />
+      <OfChannel name={channel.spec.channel} />
     </section>
   );
 }

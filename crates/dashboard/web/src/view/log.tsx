@@ -1,13 +1,14 @@
 // The log of events.
 
 import { useEffect, useState } from "preact/hooks";
-import { words } from "../api";
+import { ask, words } from "../api";
 import { badSpans, deviceEvents, gapEvents, linkEvents, type Event } from "../events";
 import { count, span } from "../format";
 import { load } from "../history";
-import { BUCKETS_MAX, fromWire, holesFromWire } from "../series";
+import { BUCKETS_MAX, fromWire } from "../series";
 import { channels, connection, events, generation, OWN, status } from "../state";
 import { language, text } from "../text";
+import type { Gap } from "../wire";
 import { Card } from "./card";
 import { deviceTitle } from "./overview";
 import { at, why } from "./words";
@@ -27,6 +28,8 @@ const LINK = "gateway/link_";
 
 /** Reads what happened before the page was opened. */
 async function search(signal: AbortSignal): Promise<void> {
+  const { gaps } = await ask<{ gaps: Gap[] }>("GET", `gaps?from=${BACK}`);
+  events.gaps(gapEvents(gaps));
   for (const { spec } of channels.peek()) {
     if (!spec.channel.startsWith(LINK)) continue;
     const history = await load({ channel: spec.channel, from: BACK }, signal);
@@ -38,7 +41,6 @@ async function search(signal: AbortSignal): Promise<void> {
     if (!first) continue;
     const { channel, kind } = first.spec;
     const reduced = await load({ channel, from: BACK, points: BUCKETS_MAX }, signal);
-    events.add(gapEvents(holesFromWire(reduced.gaps)));
     // Texts have no buckets; whatever they had is in the gateway's log.
     if (kind === "text") continue;
     const spans = badSpans(fromWire(reduced.buckets ?? []), WIDTH, OUTAGES_MAX);
@@ -60,7 +62,7 @@ function sentence({ kind, of, reason, count: n, time, to }: Event): string {
     case "online":
       return text.eventOnline(of);
     case "gap":
-      return text.eventGap(count(language, n ?? 0), span((to ?? time) - time), why(reason));
+      return text.eventGap(count(language, n ?? 0), span((to ?? time) - time), why(reason), of);
     case "start":
       return text.eventStart;
     case "storeError":

@@ -7,6 +7,7 @@ import type { Device, Forwarder, Status } from "../wire";
 import { Account } from "./account";
 import { Card, Facts } from "./card";
 import { brokerWords } from "./chain";
+import { Ledger } from "./ledger";
 import { Log } from "./log";
 import { at, Pill, why } from "./words";
 
@@ -87,46 +88,6 @@ function StoreCard({ status }: { status: Status }) {
           [text.file, <code>{store.path}</code>],
         ]}
       />
-    </Card>
-  );
-}
-
-/** What should be equal, and whether it is. */
-function Balance({ difference }: { difference: number }) {
-  return difference === 0 ? <Pill tone="good">{text.balances}</Pill> : <Pill tone="bad">{text.off_by(n(difference))}</Pill>;
-}
-
-function Ledger({ status: { ledger, forwarders } }: { status: Status }) {
-  return (
-    <Card id="ledger" title={text.ledger} wide>
-      <div class="sums">
-        <div>
-          <h3>{text.fromDevices}</h3>
-          <Facts
-            facts={[
-              [text.read, n(ledger.read)],
-              [text.stored, n(ledger.stored)],
-              [text.dropped, n(ledger.dropped)],
-              ["", <Balance difference={ledger.read - ledger.stored - ledger.dropped} />],
-            ]}
-          />
-        </div>
-        {forwarders.map((one) => (
-          <div key={one.name}>
-            <h3>{one.name}</h3>
-            <Facts
-              facts={[
-                [text.stored, n(one.stored)],
-                [text.acknowledged, n(one.acknowledged)],
-                [text.pending, n(one.pending)],
-                [text.dropped, n(one.dropped)],
-                ["", <Balance difference={one.stored - one.acknowledged - one.pending - one.dropped} />],
-              ]}
-            />
-          </div>
-        ))}
-      </div>
-      <p class="meta">{text.ledgerNote}</p>
     </Card>
   );
 }
