@@ -23,6 +23,7 @@ mod kills;
 mod ledger;
 mod login;
 mod losses;
+mod meters;
 mod modbus;
 mod noise;
 mod outage;

@@ -90,6 +90,7 @@ async fn serve(plan: Plan) {
         status: Arc::new(Status::default),
         access: Access::open(&folder.join("access.json")),
         set: Arc::new(|_, _| Box::pin(async { Ok(()) })),
+        line: Arc::new(|_| Err("nothing to record".into())),
     };
     let mut tasks = JoinSet::new();
     let stopped = stop.clone();

@@ -20,7 +20,7 @@ use crate::outputs::{self, Outputs};
 use crate::pulse::Pulse;
 use crate::routes::is_api;
 use crate::rows::Table;
-use crate::{Hub, account, assets, frame, metrics, upgrade};
+use crate::{Hub, LineFn, account, assets, frame, line, metrics, upgrade};
 
 /// What the routes show.
 #[derive(Clone)]
@@ -30,6 +30,7 @@ pub(crate) struct Shown {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) access: Access,
     pub(crate) outputs: Outputs,
+    pub(crate) line: LineFn,
     pub(crate) links: Arc<Links>,
 }
 
@@ -58,6 +59,7 @@ pub(crate) fn router(shown: Shown) -> Router {
         .route("/api/v1/gaps", get(gaps))
         .route("/api/v1/live", get(live))
         .route("/api/v1/channels/{device}/{channel}", post(outputs::set))
+        .route("/api/v1/devices/{device}/line", get(line::follow))
         .route("/api/v1/session", get(account::session))
         .route("/api/v1/setup", post(account::setup))
         .route("/api/v1/login", post(account::login))

@@ -149,6 +149,7 @@ pub(crate) async fn serve_within(
         hub: app.hub.clone(),
         pulse: pulse.clone(),
         access: app.access.clone(),
+        line: app.line,
         outputs: outputs.clone(),
         links: Arc::new(links),
     });

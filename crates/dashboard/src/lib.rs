@@ -22,6 +22,7 @@ mod gzip;
 mod history;
 mod http;
 mod hub;
+mod line;
 mod links;
 mod metrics;
 mod outputs;
@@ -47,6 +48,7 @@ pub use access::{Access, Scope};
 pub use config::{Config, ConfigError, Tls, View};
 pub use http::serve;
 pub use hub::Hub;
+pub use line::{LineFn, Lines};
 pub use status::{
     ChannelLedger, Clock, DeviceState, DeviceStatus, ForwarderStatus, Ledger, LinkState, Status,
 };
@@ -78,4 +80,6 @@ pub struct App {
     pub access: Access,
     /// How outputs are written.
     pub set: SetFn,
+    /// How lines are recorded.
+    pub line: LineFn,
 }

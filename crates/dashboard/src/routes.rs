@@ -28,6 +28,7 @@ pub(crate) const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/readings.csv", Need::Look),
     ("GET", "/api/v1/gaps", Need::Look),
     ("GET", "/api/v1/live", Need::Look),
+    ("GET", "/api/v1/devices/{device}/line", Need::Control),
     ("GET", "/api/v1/session", Need::Nothing),
     ("POST", "/api/v1/setup", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),

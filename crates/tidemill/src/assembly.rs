@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
+use crate::lines::Lines;
 use crate::outputs::{self, Outputs};
 use crate::status::{self, Observed};
 use crate::supervisor::Supervisor;
@@ -44,6 +45,7 @@ pub(crate) struct Assembly {
     hub: Hub,
     observed: Arc<Observed>,
     outputs: Arc<Outputs>,
+    lines: Arc<Lines>,
     access: Access,
     /// The devices' way to the intake.
     batches: mpsc::Sender<Vec<Reading>>,
@@ -91,6 +93,7 @@ impl Assembly {
             store,
             hub,
             outputs: Arc::default(),
+            lines: Arc::default(),
             access: Access::open(&config.store.path.with_file_name("access.json")),
             batches,
             pulse,
@@ -175,6 +178,7 @@ impl Assembly {
         self.channels.send_replace(channels);
         self.observed.arrange(&config);
         self.outputs.retain(|device| config.devices.iter().any(|known| known.name() == device));
+        self.lines.retain(|device| config.devices.iter().any(|known| known.name() == device));
 
         let Config { devices, forwarders, dashboard, .. } = config;
         self.running.devices.retain(|name, _| !change.devices.gone.contains(name));
@@ -212,6 +216,7 @@ impl Assembly {
         let name = config.name().to_owned();
         self.running.devices.insert(name.clone(), config.written().clone());
         let about = status::Device::of(&config);
+        self.lines.device(&config);
         let (mut runner, health, commands) = Runner::new(config);
         runner.restore(|channel| last.get(channel).cloned());
         let store = self.store.clone();
@@ -253,6 +258,7 @@ impl Assembly {
             status: Arc::new(move || observed.status()),
             access: self.access.clone(),
             set: self.outputs.set(),
+            line: self.lines.follow(self.quiet.clone()),
         };
         self.parts.spawn_alone("dashboard", &self.quiet, |quiet| async move {
             match quiet.run_until_cancelled(listen::http(listen)).await {

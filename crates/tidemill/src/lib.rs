@@ -12,6 +12,7 @@ pub mod config;
 mod dating;
 mod gateway;
 mod intake;
+mod lines;
 mod listen;
 mod outputs;
 mod place;

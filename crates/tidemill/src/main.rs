@@ -48,6 +48,10 @@ enum Command {
     Token(commands::token::Args),
     /// Perform a WebSocket opening handshake and explain it
     Handshake(commands::handshake::Args),
+    /// Write down what goes over a device's serial line, for replay
+    Record(commands::record::Args),
+    /// Put a recording through its device's driver, and print the readings
+    Replay(commands::replay::Args),
     /// Gather what somebody who helps needs to know, without secrets
     Report(commands::report::Args),
     /// Print the JSON Schema of the configuration
@@ -99,6 +103,8 @@ fn main() -> ExitCode {
         Command::Passwd(args) => commands::passwd::run(args),
         Command::Token(args) => commands::token::run(args),
         Command::Handshake(args) => commands::handshake::run(&args),
+        Command::Record(args) => commands::record::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Schema => commands::schema::run(),
         Command::Generate { folder } => commands::generate::run(&folder, Cli::command()),

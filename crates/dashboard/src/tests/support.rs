@@ -113,7 +113,8 @@ impl Dashboard {
                 Box::pin(async { Ok(()) })
             })
         };
-        let app = App { config, hub: hub.clone(), store: store.clone(), status, access, set };
+        let line: crate::LineFn = Arc::new(|device| Err(format!("{device} can't be recorded")));
+        let app = App { config, hub: hub.clone(), store: store.clone(), status, access, set, line };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run().await.unwrap() });

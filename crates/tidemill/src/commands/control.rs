@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
@@ -29,17 +29,25 @@ impl Gateway {
         Gateway { config: Some(config.to_owned()), socket: None }
     }
 
+    /// The file it is configured by.
+    pub(crate) fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("/etc/tidemill/tidemill.toml"))
+    }
+
     /// Connects to its socket.
     pub(crate) async fn connect(&self) -> anyhow::Result<UnixStream> {
         let places = self.places()?;
-        let mut failed = Vec::new();
+        let (mut failed, mut absent) = (Vec::new(), true);
         for place in &places {
             match UnixStream::connect(place).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => failed.push(refusal(place, &error)),
+                Err(error) => {
+                    absent &= is_absent(&error);
+                    failed.push(refusal(place, &error));
+                }
             }
         }
-        bail!("no gateway answers: {}", failed.join("; "))
+        Err(Unreachable { why: failed.join("; "), absent }.into())
     }
 
     fn places(&self) -> anyhow::Result<Vec<PathBuf>> {
@@ -81,8 +89,8 @@ impl Gateway {
     /// # Errors
     /// Also when the gateway refuses, with its reason.
     pub(crate) async fn ask(&self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-        let path = request.uri().path().to_owned();
         request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        let path = request.uri().path().to_owned();
         let io = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
         let answer = async {
@@ -101,12 +109,67 @@ impl Gateway {
             () = connection => unreachable!("it never completes"),
         };
         if !head.status.is_success() {
-            let problem: Option<Problem> = serde_json::from_str(&body).ok();
-            let why = problem.map_or(body, |problem| problem.error);
-            bail!("the gateway refuses ({}): {}", head.status.as_u16(), why.trim_end());
+            return Err(refused(head.status, body));
         }
         Ok(Answer { headers: head.headers, body })
     }
+
+    /// Asks for what has no end, and gives each piece of it to `each`.
+    ///
+    /// # Errors
+    /// Also when the gateway refuses, with its reason, and whatever `each` says.
+    pub(crate) async fn follow(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        let io = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+        let follow = async {
+            let response = sender.send_request(request).await?;
+            let (head, mut body) = response.into_parts();
+            if !head.status.is_success() {
+                let body = body.collect().await?.to_bytes();
+                return Err(refused(head.status, String::from_utf8_lossy(&body).into_owned()));
+            }
+            while let Some(frame) = body.frame().await {
+                if let Some(piece) = frame?.data_ref() {
+                    each(piece)?;
+                }
+            }
+            Ok(())
+        };
+        let connection = async {
+            connection.await.ok();
+            // What came is followed to its end.
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            followed = follow => followed,
+            () = connection => unreachable!("it never completes"),
+        }
+    }
+}
+
+/// No gateway answers.
+#[derive(Debug)]
+pub(crate) struct Unreachable {
+    why: String,
+    /// Because none runs, as far as one can tell.
+    pub(crate) absent: bool,
+}
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no gateway answers: {}", self.why)
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
 }
 
 /// Why a socket can't be had, and what to do.
@@ -126,6 +189,13 @@ fn refusal(place: &Path, error: &std::io::Error) -> String {
         }
         _ => format!("{name}: {}", super::words(error)),
     }
+}
+
+/// Why the gateway refuses.
+fn refused(status: hyper::StatusCode, body: String) -> anyhow::Error {
+    let problem: Option<Problem> = serde_json::from_str(&body).ok();
+    let why = problem.map_or(body, |problem| problem.error);
+    anyhow::anyhow!("the gateway refuses ({}): {}", status.as_u16(), why.trim_end())
 }
 
 /// What the gateway answered.

@@ -9,6 +9,8 @@ pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod handshake;
 pub(crate) mod passwd;
+pub(crate) mod record;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod scan;
