@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Home, Port, eventually};
+use crate::support::{Broker, Gateway, Home, Port, eventually};
 
 /// How soon after a fault's end readings are stored again.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -166,6 +166,88 @@ fn a_card_that_turns_read_only_costs_history_and_not_the_view() {
     view_goes_on(&gateway, &mut port, 78);
     assert!(memory(&gateway) < MEMORY_MAX, "{} kB", memory(&gateway));
     assert!(!gateway.log().contains("panicked"), "{told}:\n{}", gateway.log());
+}
+
+/// A gateway that was started on a disk that can't be written: it measures and
+/// shows, and all that it read is stored as soon as `mend` has been done.
+fn starts_without_its_disk(home: &Home, port: &mut Port, mend: impl FnOnce()) {
+    let gateway = home.start();
+    port.opened();
+    let told = store(&gateway);
+    let why = told["error"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
+    assert!(why.contains("can't be opened"), "{why}");
+    assert_eq!(told["path"], home.db().to_str().unwrap(), "where it should be");
+    port.count(1_000..1_500);
+    view_goes_on(&gateway, port, 1_500);
+    let epoch = gateway.status()["epoch"].clone();
+
+    mend();
+    let ended = Instant::now();
+    let count = "select count(distinct value) from readings where channel = 'n' and value >= 1000";
+    eventually("what was read is stored", || {
+        (home.try_sqlite(count).ok()? == ["501"]).then_some(())
+    });
+    assert!(ended.elapsed() < AGAIN_MAX, "{:?}", ended.elapsed());
+    eventually("it runs with its store", || {
+        let status = http_status(&gateway)?;
+        (status["store"]["error"].is_null() && status["epoch"] != epoch).then_some(())
+    });
+    port.opened();
+    stores_again(&gateway, port, Instant::now());
+    gateway.stop();
+}
+
+/// The status, when the gateway answers.
+fn http_status(gateway: &Gateway) -> Option<Value> {
+    gateway.answers("/api/v1/status").map(|answer| answer.json())
+}
+
+#[test]
+fn it_starts_on_a_card_that_is_read_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let card = Mount::new(&folder.path().join("card"), &["-t", "tmpfs", "-o", "size=8m", "none"]);
+    let (broker, mut port) = (Broker::start(), Port::new());
+    let subscriber = broker.subscribe("tidemill/greenhouse/weather/n");
+    let home = Home::with("", &(broker.config("") + &port.config())).on(&card.0);
+    let gateway = home.start();
+    port.opened();
+    gateway.forwarder_is("cloud", "online");
+    port.count(0..10);
+    // Those without a value apart: the sensor was away between two starts.
+    let next = || loop {
+        let reading = subscriber.next_on("tidemill/greenhouse/weather/n").json();
+        if let Some(value) = reading["value"].as_f64() {
+            break value;
+        }
+    };
+    for value in 0..10 {
+        assert_eq!(next(), f64::from(value));
+    }
+    gateway.stop();
+    let remount = |how: &str| {
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", how]).arg(&card.0).status().unwrap().success());
+    };
+    remount("remount,ro");
+    port.plug_again();
+    starts_without_its_disk(&home, &mut port, || remount("remount,rw"));
+    // Forwarded once the name of the start was durable, in order.
+    for value in 1_000..=1_500 {
+        assert_eq!(next(), f64::from(value));
+    }
+}
+
+#[test]
+fn it_starts_on_a_disk_that_is_full_to_the_last_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Mount::new(&folder.path().join("disk"), &["-t", "tmpfs", "-o", "size=8m", "none"]);
+    let filler = disk.0.join("filler");
+    let mut blocks = Command::new("dd");
+    blocks.args(["if=/dev/zero", "bs=4096"]).arg(format!("of={}", filler.display()));
+    assert!(!blocks.output().unwrap().status.success(), "the disk is full");
+    let mut port = Port::new();
+    let home = Home::with("", &port.config()).on(&disk.0);
+    starts_without_its_disk(&home, &mut port, || std::fs::remove_file(&filler).unwrap());
 }
 
 #[test]

@@ -101,6 +101,14 @@ impl Home {
     /// Asks the store as a person would: with the `sqlite3` command.
     #[track_caller]
     pub(crate) fn sqlite(&self, sql: &str) -> Vec<String> {
+        self.try_sqlite(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The same where the store may not be there yet.
+    ///
+    /// # Errors
+    /// What `sqlite3` says.
+    pub(crate) fn try_sqlite(&self, sql: &str) -> Result<Vec<String>, String> {
         // Read-only, so that the test can't change what it looks at; patient,
         // since the gateway is writing.
         let output = Command::new("sqlite3")
@@ -109,9 +117,10 @@ impl Home {
             .arg(sql)
             .output()
             .expect("sqlite3 is installed");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{sql}: {error}");
-        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
 }
 
@@ -162,6 +171,11 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> http::Response {
         http::get(&self.address, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// The same of a gateway that may not answer now.
+    pub(crate) fn answers(&self, path: &str) -> Option<http::Response> {
+        http::get(&self.address, path).ok()
     }
 
     #[track_caller]

@@ -36,6 +36,8 @@ pub struct Config {
     pub card_endurance: Option<ByteSize>,
 }
 
+/// What may lie in memory: some 250,000 readings.
+const STAND_IN_SIZE: ByteSize = ByteSize::mib(16);
 /// Less than this leaves no room for the log beside the file.
 const SIZE_MIN: ByteSize = ByteSize::kib(256);
 /// Each flush waits for the card: more often than this it would do little else.
@@ -44,6 +46,13 @@ const FLUSH_MIN: Duration = Duration::from_millis(10);
 const FLUSH_MAX: Duration = Duration::from_secs(3600);
 
 impl Config {
+    /// A small store at `path`, for as long as this one can't be opened.
+    #[must_use]
+    pub fn stand_in(&self, path: PathBuf) -> Config {
+        let max_size = self.max_size.min(STAND_IN_SIZE);
+        Config { path, max_size, keep_free: ByteSize::b(0), ..self.clone() }
+    }
+
     /// What the types can't say: each key that can't be as it is, with what
     /// would be right.
     pub fn check(&self) -> Vec<(&'static str, String)> {

@@ -8,6 +8,8 @@ const NOT_A_DATABASE: i64 = 26;
 /// Of the environment rather than of the file: permission, memory, read-only,
 /// input and output, full, can't open, protocol of locks.
 const OF_ENVIRONMENT: [i64; 7] = [3, 7, 8, 10, 13, 14, 15];
+/// Of these, what a disk does: read-only, input and output, full, can't open.
+const OF_THE_DISK: [i64; 4] = [8, 10, 13, 14];
 /// Extended: reading failed, or gave less than it should.
 const READ_FAILED: [i64; 2] = [266, 522];
 
@@ -34,6 +36,19 @@ pub(crate) fn is_damage_at_opening(error: &sqlx::Error) -> bool {
 /// Whether somebody else holds the file.
 pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| [BUSY, LOCKED].contains(&(code & 0xff)))
+}
+
+/// Whether the disk is full, read-only or fails.
+pub(crate) fn is_of_the_disk(error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error {
+        sqlx::Error::Io(error) => {
+            let kinds = [QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+            let eio = rustix::io::Errno::IO.raw_os_error();
+            kinds.contains(&error.kind()) || error.raw_os_error() == Some(eio)
+        }
+        error => code(error).is_some_and(|code| OF_THE_DISK.contains(&(code & 0xff))),
+    }
 }
 
 fn code(error: &sqlx::Error) -> Option<i64> {

@@ -161,6 +161,13 @@ pub enum Error {
     Sqlite(#[from] sqlx::Error),
 }
 
+impl Error {
+    /// The disk is full, read-only or fails: later it may be possible.
+    pub fn is_of_the_disk(&self) -> bool {
+        matches!(self, Error::Open { source, .. } if damage::is_of_the_disk(source))
+    }
+}
+
 /// Readers' handle: history, gaps, status, cursors. Cloning copies a pointer.
 #[derive(Clone)]
 pub struct Store {
@@ -205,5 +212,11 @@ impl Store {
     /// Figures for people; cheap, from memory.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// This one is used while the file at `path` can't be, and why that is so: its
+    /// status is to say it for as long as it lasts.
+    pub fn stand_in_for(&self, path: PathBuf, cause: String) {
+        self.shared.state().stands_in_for = Some((path, cause));
     }
 }

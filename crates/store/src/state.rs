@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub(crate) bytes_written: u64,
     pub(crate) wear: Option<Wear>,
     pub(crate) error: Option<String>,
+    /// The file that should be used, and why it isn't.
+    pub(crate) stands_in_for: Option<(PathBuf, String)>,
     /// A power cut loses nothing through this number.
     pub(crate) durable: u64,
     /// The queue was full for as long as the appender waits: until the next
@@ -198,6 +200,7 @@ impl Shared {
             bytes_written: 0,
             wear: None,
             error: None,
+            stands_in_for: None,
             durable: last.0,
             stuck: false,
             commits: 0,
@@ -260,8 +263,9 @@ impl Shared {
     pub(crate) fn status(&self) -> Status {
         let state = self.state();
         let ledger = &state.ledger;
+        let (path, absent) = state.stands_in_for.clone().unzip();
         Status {
-            path: self.path.clone(),
+            path: path.unwrap_or_else(|| self.path.clone()),
             size: state.size,
             max_size: self.max_size,
             readings: ledger.stored.saturating_sub(ledger.removed),
@@ -282,7 +286,7 @@ impl Shared {
                 .causes()
                 .map(|(reason, count)| Loss { reason: reason.to_owned(), count })
                 .collect(),
-            error: state.error.clone(),
+            error: state.error.clone().or(absent),
             forwarders: state.forwarders.iter().map(Forwarder::ledger).collect(),
             channels: state.channel_ledgers(),
         }

@@ -80,7 +80,7 @@ impl Assembly {
         hub: Hub,
         (batches, pulse): (mpsc::Sender<Vec<Reading>>, Pulse),
         quiet: CancellationToken,
-        listener: UnixListener,
+        listener: Option<UnixListener>,
     ) -> Assembly {
         let running = Running {
             gateway: config.gateway.clone(),
@@ -100,7 +100,7 @@ impl Assembly {
             channels: watch::Sender::new(Vec::new()),
             quiet,
             control: control_socket(config),
-            listener: Some(listener),
+            listener,
             running,
         }
     }
@@ -117,7 +117,7 @@ impl Assembly {
     /// Why a part ended that was not told to.
     pub(crate) async fn run(
         mut self,
-        mut changes: mpsc::Receiver<Config>,
+        changes: &mut mpsc::Receiver<Config>,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<Option<Config>> {
         let mut shutdown = pin!(shutdown);
@@ -247,7 +247,7 @@ impl Assembly {
     async fn dashboard(&mut self, config: dashboard::Config) -> anyhow::Result<()> {
         self.running.dashboard = Some(config.clone());
         let control = match self.listener.take() {
-            Some(control) => control,
+            Some(control) => Some(control),
             None => listen::control(&self.control).await?,
         };
         let (listen, observed) = (config.listen, self.observed.clone());
@@ -262,7 +262,7 @@ impl Assembly {
         };
         self.parts.spawn_alone("dashboard", &self.quiet, |quiet| async move {
             match quiet.run_until_cancelled(listen::http(listen)).await {
-                Some(listener) => dashboard::serve(listener, Some(control), app, quiet).await,
+                Some(listener) => dashboard::serve(listener, control, app, quiet).await,
                 None => Ok(()),
             }
         });

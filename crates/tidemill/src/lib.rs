@@ -12,6 +12,7 @@ pub mod config;
 mod dating;
 mod gateway;
 mod intake;
+mod interim;
 mod lines;
 mod listen;
 mod outputs;
@@ -23,10 +24,11 @@ mod supervisor;
 mod watchdog;
 
 use std::path::PathBuf;
+use std::pin::pin;
 
 use anyhow::Context;
 use dashboard::Hub;
-use store::Store;
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -35,6 +37,7 @@ use assembly::Assembly;
 pub use config::{Config, Invalid};
 use dating::Dating;
 use gateway::Gateway;
+use interim::{End, Kept, Opened};
 use supervisor::Supervisor;
 use watchdog::Pulse;
 
@@ -45,19 +48,44 @@ use watchdog::Pulse;
 /// another.
 ///
 /// # Errors
-/// When the store can't be opened, another gateway already runs on it, or a
-/// part ends by a bug.
+/// When the store can't be opened, but for a fault of the disk, another gateway
+/// already runs on it, or a part ends by a bug.
 pub async fn run(
     config: Config,
-    changes: mpsc::Receiver<Config>,
+    mut changes: mpsc::Receiver<Config>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<Option<Config>> {
     place::ready(&config.store.path)?;
-    let control = listen::control(&control_socket(&config)).await?;
-    let (store, mut appender, writer, cursors) =
-        Store::open(&config.store, &config.channels(), &config.subscriptions())
-            .await
-            .with_context(|| format!("open the store {}", config.store.path.display()))?;
+    let (at, changes, mut shutdown) = (control_socket(&config), &mut changes, pin!(shutdown));
+    let control = listen::control(&at).await?;
+    match interim::open(&config).await {
+        Err(cause) if cause.is_of_the_disk() => {
+            let until = shutdown.as_mut();
+            match interim::run(&config, cause, control, changes, until).await? {
+                End::Over(config) => Ok(config),
+                End::Opened(opened, kept) => {
+                    let control = listen::control(&at).await?;
+                    gateway(config, control, opened, Some(kept), changes, shutdown).await
+                }
+            }
+        }
+        opened => {
+            let path = config.store.path.display();
+            let opened = opened.with_context(|| format!("open the store {path}"))?;
+            gateway(config, control, opened, None, changes, shutdown).await
+        }
+    }
+}
+
+/// The same with an open store. `kept` is what was read before it was.
+async fn gateway(
+    config: Config,
+    control: Option<UnixListener>,
+    (store, mut appender, writer, cursors): Opened,
+    kept: Option<Kept>,
+    changes: &mut mpsc::Receiver<Config>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<Option<Config>> {
     let hub = Hub::new(config.gateway.id.clone(), store.epoch(), config.channels());
 
     let mut parts = Supervisor::default();
@@ -66,6 +94,9 @@ pub async fn run(
     let (pulse, quiet) = (Pulse::default(), CancellationToken::new());
     parts.spawn("writer", writer.run());
     let dating = Dating::begin(&mut appender);
+    if let Some(kept) = kept {
+        kept.hand_over(&mut appender).await;
+    }
     let intake = intake::run(intake, appender, hub.clone(), pulse.clone(), dating);
     let taken_in = quiet.clone().drop_guard();
     parts.spawn("intake", async {

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time;
 use tracing::{info, warn};
 
+use crate::place;
+
 /// How often an address that can't be had is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -38,15 +40,28 @@ pub(crate) async fn http(address: SocketAddr) -> TcpListener {
     }
 }
 
-/// Listens for commands. Only root and the gateway's own user may connect.
+/// Listens for commands. Only root and the gateway's own user may connect. `None`
+/// where the disk can't be written: commands have to go without.
 ///
 /// # Errors
 /// When another gateway answers there, or the folder can't be written.
-pub(crate) async fn control(path: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) async fn control(path: &Path) -> anyhow::Result<Option<UnixListener>> {
     let name = path.display();
     if UnixStream::connect(path).await.is_ok() {
         bail!("another gateway already runs here: it answers at {name}");
     }
+    match bind(path) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.downcast_ref().is_some_and(place::is_of_the_disk) => {
+            warn!("commands such as `tidemill status` can't reach the gateway: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let name = path.display();
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("remove the old socket {name}"));

@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use rustix::fs::Access;
 
-/// Makes the folder of the store, and looks whether it can be written.
+/// Makes the folder of the store, and looks whether it can be written. A disk that
+/// is full, read-only or fails is no reason not to start: it may be mended.
 ///
 /// # Errors
 /// When it can't: with what is in the way, and what to do.
@@ -23,21 +24,33 @@ pub(crate) fn ready(path: &Path) -> anyhow::Result<()> {
     if let Some(file) = folder.ancestors().find(|at| at.is_file()) {
         bail!("store.path: {} is a file, so {name} can't be in it", file.display());
     }
+    let mended = |outcome: io::Result<()>| match outcome {
+        Err(error) if is_of_the_disk(&error) => Ok(()),
+        outcome => outcome,
+    };
     let refused = |error: io::Error, what: &str| {
         let mend = mend(&error, folder);
         anyhow!(error).context(format!("store.path: {} {what}; {mend}", folder.display()))
     };
-    fs::create_dir_all(folder).map_err(|error| refused(error, "can't be made"))?;
-    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| refused(error.into(), "can't be written"))?;
+    mended(fs::create_dir_all(folder)).map_err(|error| refused(error, "can't be made"))?;
+    let may = |path, what| mended(rustix::fs::access(path, what).map_err(io::Error::from));
+    if folder.exists() {
+        may(folder, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| refused(error, "can't be written"))?;
+    }
     if path.exists() {
-        rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK)
-            .map_err(io::Error::from)
-            .with_context(|| {
-                format!("store.path: {name} can't be written; chown it to the gateway's user")
-            })?;
+        may(path, Access::READ_OK | Access::WRITE_OK).with_context(|| {
+            format!("store.path: {name} can't be written; chown it to the gateway's user")
+        })?;
     }
     Ok(())
+}
+
+/// Whether a disk is full, read-only or fails.
+pub(crate) fn is_of_the_disk(error: &io::Error) -> bool {
+    let kinds = [ErrorKind::QuotaExceeded, ErrorKind::ReadOnlyFilesystem, ErrorKind::StorageFull];
+    let fails = Some(rustix::io::Errno::IO.raw_os_error());
+    kinds.contains(&error.kind()) || error.raw_os_error() == fails
 }
 
 fn mend(error: &io::Error, folder: &Path) -> String {
@@ -89,7 +102,6 @@ mod tests {
     fn each_kind_of_refusal_has_its_own_mend() {
         let mend = |kind: ErrorKind| mend(&kind.into(), Path::new("/a"));
         assert!(mend(ErrorKind::PermissionDenied).contains("sudo install -d -o tidemill /a"));
-        assert!(mend(ErrorKind::ReadOnlyFilesystem).contains("mount it writable"));
-        assert!(mend(ErrorKind::StorageFull).contains("make room"));
+        assert!(mend(ErrorKind::NotADirectory).contains("name a place on a disk"));
     }
 }
