@@ -85,7 +85,8 @@ pub(crate) struct Settings {
     /// Of a device that must be asked: what to send each `poll`, as a text with
     /// escapes or a list of bytes.
     request: Option<Bytes>,
-    /// How long the answer to `request` may take; "1s" by default.
+    /// How long the answer to `request` may take; "1s" by default, and less than
+    /// `timeout`.
     #[serde(default, with = "humantime_serde::option")]
     #[schemars(with = "Option<String>")]
     response_timeout: Option<Duration>,
@@ -393,7 +394,9 @@ pub(crate) fn refused(path: &str, error: &tokio_serial::Error) -> Failure {
         ErrorKind::NoDevice if !Path::new(path).exists() => absent(),
         ErrorKind::NoDevice => Failure::new(
             Fault::Busy,
-            format!("{path}: in use by another program; fuser -v {path} names it"),
+            format!(
+                "{path}: in use by another program, or by another device of this gateway; fuser -v {path} names it"
+            ),
         ),
         ErrorKind::InvalidInput => {
             Failure::new(Fault::Io, format!("{path}: the port can't do that: {error}"))

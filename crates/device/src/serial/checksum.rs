@@ -14,14 +14,14 @@ use super::bytes::Endian;
 pub(crate) enum Sum {
     /// All bytes added up, modulo 256.
     #[serde(rename = "sum8")]
-    Sum8,
+    Add8,
     /// The two's complement of that: with it all bytes add up to 0. Also known as
     /// LRC; of Winsen's sensors.
     #[serde(rename = "sum8-complement")]
-    Sum8Complement,
+    Complement8,
     /// All bytes added up, modulo 65536.
     #[serde(rename = "sum16")]
-    Sum16,
+    Add16,
     /// All bytes XORed.
     #[serde(rename = "xor")]
     Xor,
@@ -61,7 +61,7 @@ impl Sum {
     /// How many bytes it has.
     pub(crate) fn size(self) -> usize {
         match self {
-            Sum::Sum8 | Sum::Sum8Complement | Sum::Xor => 1,
+            Sum::Add8 | Sum::Complement8 | Sum::Xor => 1,
             Sum::Crc8 | Sum::Crc8Maxim | Sum::Crc8Sensirion => 1,
             Sum::Crc32 => 4,
             _ => 2,
@@ -87,9 +87,9 @@ impl Sum {
         const CRC32: Crc<u32> = Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
         let sum = || bytes.iter().fold(0_u16, |sum, byte| sum.wrapping_add((*byte).into()));
         match self {
-            Sum::Sum8 => u32::from(sum() & 0xff),
-            Sum::Sum8Complement => u32::from(sum().wrapping_neg() & 0xff),
-            Sum::Sum16 => sum().into(),
+            Sum::Add8 => u32::from(sum() & 0xff),
+            Sum::Complement8 => u32::from(sum().wrapping_neg() & 0xff),
+            Sum::Add16 => sum().into(),
             Sum::Xor => bytes.iter().fold(0, |xor, byte| xor ^ byte).into(),
             Sum::Crc8 => CRC8.checksum(bytes).into(),
             Sum::Crc8Maxim => MAXIM.checksum(bytes).into(),
@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn every_kind_has_its_check_value() {
         for (kind, check) in [
-            (Sum::Sum8, 0xdd),
-            (Sum::Sum8Complement, 0x23),
-            (Sum::Sum16, 0x1dd),
+            (Sum::Add8, 0xdd),
+            (Sum::Complement8, 0x23),
+            (Sum::Add16, 0x1dd),
             (Sum::Xor, 0x31),
             (Sum::Crc8, 0xf4),
             (Sum::Crc8Maxim, 0xa1),
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn it_stands_where_it_is_said_to() {
         let right = |sum: Checksum, frame: &[u8]| sum.is_right(frame, Endian::Big);
-        assert!(right(checksum(Sum::Sum16, None, 0, None), &[0x80, 0x81, 0x01, 0x01]));
-        assert!(right(checksum(Sum::Sum8, Some(-2), 1, None), &[9, 1, 2, 3, 0xab]));
-        assert!(right(checksum(Sum::Sum8, Some(0), 1, Some(-1)), &[3, 1, 2, 9]));
+        assert!(right(checksum(Sum::Add16, None, 0, None), &[0x80, 0x81, 0x01, 0x01]));
+        assert!(right(checksum(Sum::Add8, Some(-2), 1, None), &[9, 1, 2, 3, 0xab]));
+        assert!(right(checksum(Sum::Add8, Some(0), 1, Some(-1)), &[3, 1, 2, 9]));
         // The end of Modbus's question 11 03 00 6B 00 03 (serial line, 6.2.2).
         let modbus = checksum(Sum::Crc16Modbus, None, 0, None);
         assert!(right(modbus, &[0x11, 0x03, 0x00, 0x6b, 0x00, 0x03, 0x76, 0x87]));
-        assert!(!right(checksum(Sum::Sum8, None, 0, None), &[1, 2, 4]));
+        assert!(!right(checksum(Sum::Add8, None, 0, None), &[1, 2, 4]));
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             for (at, from, to) in
                 [(None, 5, None), (Some(9), 0, None), (Some(-9), 0, None), (Some(0), 1, Some(9))]
             {
-                assert!(!checksum(Sum::Sum8, at, from, to).is_right(frame, Endian::Big));
+                assert!(!checksum(Sum::Add8, at, from, to).is_right(frame, Endian::Big));
             }
         }
     }

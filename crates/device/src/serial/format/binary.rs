@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(number(last.clone(), &[9, 9, 1, 2]), 258.0);
         assert_eq!(parsed(last, &[1]), Err(NotUnderstood));
         assert_eq!(parsed(field(1, FieldType::U16, Endian::Big), &[1, 2]), Err(NotUnderstood));
-        let checksum = Checksum { kind: Sum::Sum8, at: None, from: 0, to: None, endian: None };
+        let checksum = Checksum { kind: Sum::Add8, at: None, from: 0, to: None, endian: None };
         let fields = vec![field(0, FieldType::U8, Endian::Big)];
         let binary = Binary::new(fields, Some(checksum), Endian::Big);
         let mut batch = Batch::default();

@@ -43,9 +43,9 @@ fn decode(bytes: &mut [u8]) -> Option<usize> {
         bytes[to] = match byte {
             ESC => {
                 from += 1;
-                match bytes.get(from - 1)? {
-                    &ESC_END => END,
-                    &ESC_ESC => ESC,
+                match *bytes.get(from - 1)? {
+                    ESC_END => END,
+                    ESC_ESC => ESC,
                     _ => return None,
                 }
             }

@@ -254,7 +254,7 @@ proptest! {
     /// touches.
     #[test]
     fn noise_spoils_at_most_the_frame_that_it_touches(
-        noise in bytes(200), letter in b'a'..b'z', piece in 1_usize..50,
+        noise in bytes(200), letter in b'a'..=b'z', piece in 1_usize..50,
     ) {
         let escape = Some(Escape { byte: ESC, xor: 0x20 });
         for (framer, sent) in [

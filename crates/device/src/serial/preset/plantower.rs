@@ -69,8 +69,8 @@ mod tests {
     #[test]
     fn every_place_of_the_manual_is_the_one() {
         let mut frame = FRAME;
-        for place in 4..30 {
-            frame[place] = place as u8;
+        for (place, byte) in frame.iter_mut().enumerate().take(30).skip(4) {
+            *byte = place as u8;
         }
         let sum: u16 = frame[..30].iter().map(|byte| u16::from(*byte)).sum();
         frame[30..].copy_from_slice(&sum.to_be_bytes());

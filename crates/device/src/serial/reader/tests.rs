@@ -282,7 +282,7 @@ impl Noise {
             }
             *byte = word as u8;
             // Every third block is marks alone.
-            if self.0 % 3 == 0 {
+            if self.0.is_multiple_of(3) {
                 *byte = marks[usize::from(*byte) % marks.len()];
             }
             word >>= 8;
