@@ -28,6 +28,9 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      (`cargo xtask bench --help`)
   backlog            ten million readings that wait for their broker: start,
                      memory, drain (`cargo xtask backlog --help`)
+  cuts [N]           states that power cuts leave, from the calls of the real
+                     writer, 100,000
+  damages [N]        a store damaged in so many random ways, 500
   kills [N]          the gateway killed so often under load, 1,000 times
   conformance        the cases of the Autobahn test suite against the feed's code
   attack             requests made of the API's description, of every kind
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         "container" => appliance::container(&rest),
         "cross" => cross::command(&rest),
         "vm" => appliance::vm(&rest),
+        "cuts" => store(&rest, "crash::", ("TIDEMILL_STATES", "100000")),
+        "damages" => store(&rest, "damage::", ("TIDEMILL_DAMAGES", "500")),
         "kills" => kills(&rest),
         "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
@@ -105,6 +110,16 @@ fn kills(arguments: &[String]) -> Result<()> {
     // Not by nextest, which ends what takes longer than three minutes.
     let mut test = step::cargo(&["test", "--locked", "--package", "tidemill", "--test", "gateway"]);
     test.arg("kills::").env("TIDEMILL_KILLS", kills);
+    step::become_it(test)
+}
+
+/// Some of the store's promises, tried so often.
+fn store(arguments: &[String], which: &str, (name, often): (&str, &str)) -> Result<()> {
+    setup::need(setup::TO_BUILD)?;
+    setup::need(setup::TO_TEST)?;
+    let often = arguments.first().map_or(often, String::as_str);
+    let mut test = step::cargo(&["test", "--locked", "--package", "store", "--test", "promises"]);
+    test.args([which, "--", "--nocapture"]).env(name, often);
     step::become_it(test)
 }
 

@@ -15,6 +15,10 @@ use crate::support::Dice;
 /// What a disk writes whole or not at all, bytes.
 const SECTOR: u64 = 512;
 
+/// What a card may spoil when its power goes as it writes a part of it, bytes. A
+/// page of the file itself takes this risk, as SQLite's do on Unix.
+const SPOILED: u64 = 4_096;
+
 /// The files of a folder.
 pub(super) type State = BTreeMap<String, Vec<u8>>;
 
@@ -84,10 +88,12 @@ pub(super) enum Fate {
     AllBut,
     /// The sectors of one moment alone.
     One,
+    /// Half of it, and in the log what isn't there has spoiled all that is near.
+    Spoiled,
 }
 
 impl Fate {
-    pub(super) const ALL: [Fate; 9] = [
+    pub(super) const ALL: [Fate; 10] = [
         Fate::All,
         Fate::None,
         Fate::Some(4),
@@ -95,6 +101,7 @@ impl Fate {
         Fate::Last,
         Fate::AllBut,
         Fate::Some(7),
+        Fate::Spoiled,
         Fate::One,
         Fate::Some(1),
     ];
@@ -202,6 +209,7 @@ impl Disk {
                     Fate::All => true,
                     Fate::None => false,
                     Fate::Some(chance) => dice.below(8) < chance,
+                    Fate::Spoiled => dice.below(2) == 0,
                     Fate::First => *asked < moment || (*asked == moment && dice.below(2) == 0),
                     Fate::Last => *asked > moment || (*asked == moment && dice.below(2) == 0),
                     Fate::AllBut => *asked != moment,
@@ -209,6 +217,13 @@ impl Disk {
                 };
                 if there {
                     change.make(&mut bytes);
+                } else if let Change::Bytes(at, _) = change
+                    && matches!(fate, Fate::Spoiled)
+                    && name.ends_with("-wal")
+                {
+                    let begin = at - at % SPOILED;
+                    let near = begin as usize..((begin + SPOILED) as usize).min(bytes.len());
+                    bytes.get_mut(near).into_iter().for_each(|near| near.fill(0xa5));
                 } else if let Change::Bytes(at, lost) = change
                     && matches!(fate, Fate::Some(_))
                     && dice.below(4) == 0
@@ -273,9 +288,9 @@ fn what_is_synchronised_is_there_and_of_the_rest_any_part() {
     // Torn at a sector: of the last write its first half alone.
     let torn = [vec![1; 512], vec![3; 512], vec![2; 976]].concat();
     let mut dice = Dice(1);
-    let mut found = (0..2_000).map(|n| disk.cut(Fate::ALL[n % 9], &mut dice));
+    let mut found = (0..2_000).map(|n| disk.cut(Fate::ALL[n % Fate::ALL.len()], &mut dice));
     assert!(found.any(|state| state.values().any(|bytes| *bytes == torn)));
     let states: std::collections::HashSet<State> =
-        (0..2_000).map(|n| disk.cut(Fate::ALL[n % 9], &mut dice)).collect();
+        (0..2_000).map(|n| disk.cut(Fate::ALL[n % Fate::ALL.len()], &mut dice)).collect();
     assert!(states.len() > 30, "{}", states.len());
 }
