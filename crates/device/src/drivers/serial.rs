@@ -162,7 +162,7 @@ baud = 115200
 # rs485 = { rts_on_send = true, delay_before = "0ms", delay_after = "0ms", rx_during_tx = false }
 # preset = "pms5003"         # a device that is known: baud, frame, format and channels are its
 # frame = "line"             # ended by CR, LF or both; the others are below
-format = "json"              # or "csv", "keyvalue", "regex", "binary"
+format = "json"              # or "csv", "keyvalue", "regex", "binary", "nmea"; the presets have others
 # separator = ","            # of csv
 # pattern = 'T=(?<t>[-0-9.]+)'   # of regex
 # encoding = "latin-1"       # of texts that aren't UTF-8
@@ -188,7 +188,7 @@ door        = { type = "boolean" }
 # frame = { length = { start = [0x42, 0x4d], at = 2, size = 2, endian = "big", add = 4, max = 256 } }
 # frame = { delimited = { start = "\u0002", end = "\u0003", escape = 0x10, xor = 0 } }
 # frame = { idle = "20ms" }  # silence ends a frame; 3.5 is the time of so many characters
-# frame = "slip"             # or "cobs"
+# frame = "slip"             # or "cobs"; of meters "readout", "sml", of Victron "vedirect"
 # format = "binary"
 # checksum = { kind = "sum16", at = -2, from = 0, to = -2, endian = "big" }
 # channel.pm25    = { at = 12, type = "u16", endian = "big", unit = "ug/m3" }   # also i8 to i64, f32, f64
