@@ -256,9 +256,11 @@ async fn a_flood_is_given_in_portions() {
     let (mut batch, mut all) = (Batch::default(), 0);
     while all < 2_000 {
         open.read(&mut batch).await.unwrap();
-        assert!((1..=SAMPLES_MAX).contains(&batch.samples.len()));
+        assert!(!batch.samples.is_empty());
         all += numbers(&mut batch).len();
     }
+    let held = batch.samples.capacity() * size_of::<crate::Sample>();
+    assert!(held <= 32 * 1024, "{held} bytes");
     assert_eq!((all, batch.noise), (2_000, 0));
 }
 
