@@ -48,13 +48,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            result = record(args, &mut out) => result?,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = over => {}
-        }
-        out.finish()
+        let recorded = tokio::select! {
+            result = record(args, &mut out) => result,
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            () = over => Ok(()),
+        };
+        out.finish(recorded.is_err())?;
+        recorded
     })
 }
 
@@ -119,12 +120,14 @@ impl Out {
         Ok(())
     }
 
-    fn finish(self) -> anyhow::Result<()> {
-        if let Some(name) = &self.name {
-            match self.lines {
-                0 | 1 => eprintln!("nothing went over the line; {name} has only its head"),
-                lines => eprintln!("{} lines in {name}", lines - 1),
-            }
+    /// Tells what there is now. Of a recording that never began nothing is left.
+    fn finish(self, failed: bool) -> anyhow::Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        match self.lines {
+            0 => std::fs::remove_file(name).with_context(|| format!("remove {name}"))?,
+            1 if failed => {}
+            1 => eprintln!("nothing went over the line; {name} has only its head"),
+            lines => eprintln!("{} lines in {name}", lines - 1),
         }
         Ok(())
     }
