@@ -103,7 +103,12 @@ fn readings_wait_for_the_clock_across_a_kill_and_arrive_with_the_right_times() {
         port.opened();
         let began = Timestamp::now();
         port.count_at(200, 0..100);
-        eventually("they are stored", || (held(&gateway) >= 100).then_some(()));
+        let count = |expected: &str| {
+            let sql = "select count(*) from readings where channel = 'n'";
+            eventually("they are stored", || (home.sqlite(sql) == [expected]).then_some(()));
+        };
+        count("100");
+        eventually("they wait", || (held(&gateway) >= 100).then_some(()));
         assert_eq!(gateway.status()["clock"]["set"], false);
         let shown = gateway.status()["time"].as_str().unwrap().parse().unwrap();
         assert!((seconds(Timestamp::now(), shown) - wrong as f64).abs() < 60.0, "{shown}");
@@ -122,6 +127,7 @@ fn readings_wait_for_the_clock_across_a_kill_and_arrive_with_the_right_times() {
         assert!(held(&gateway) >= 100, "they go on waiting");
         port.opened();
         port.count_at(200, 100..200);
+        count("200");
         eventually("more wait", || (held(&gateway) >= 200).then_some(()));
         balanced(&gateway);
         let early = subscriber.rest(Duration::from_millis(300));

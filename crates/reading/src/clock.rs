@@ -38,8 +38,8 @@ pub fn uptime() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
-/// The system clock.
-fn system() -> Timestamp {
+/// What the system clock shows, also while times are detached from it.
+pub fn system() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
     let now = Timestamp::from(SystemTime::now());
     #[cfg(debug_assertions)]
