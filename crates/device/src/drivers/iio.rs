@@ -149,7 +149,8 @@ fn item(path: &Path, source: &str) -> Option<Item> {
         return Some(Item::Number { file: input, offset: None, scale: None, factor });
     }
     let raw = path.join(format!("in_{source}_raw"));
-    raw.exists().then(|| Item::Number { file: raw, offset, scale, factor })
+    let there = raw.exists();
+    there.then_some(Item::Number { file: raw, offset, scale, factor })
 }
 
 /// Scale and offset of a source's raw numbers, which the channels of one quantity
@@ -458,6 +459,9 @@ mod tests {
                 "1 -19.456 2025-11-24T16:00:00.010000Z",
             ]
         );
+        kernel.write_all(&scan(1, 1, first)).unwrap();
+        device.finish(&mut batch);
+        assert_eq!(batch.samples.len(), 2, "what the kernel still keeps");
         drop(device);
         assert_eq!(read("buffer/enable"), "0", "it stops with the device");
         std::fs::remove_dir_all(root.path().join(CHIP).join("scan_elements")).unwrap();

@@ -22,7 +22,7 @@ const DATA: u8 = 0xf7;
 /// Each quantity once (oversampling ×1), and then to sleep again: what the data
 /// sheet advises for a weather station (section 3.5.1), without self-heating.
 const ONCE_HUMIDITY: u8 = 0b001;
-const ONCE: u8 = 0b001_001_01;
+const ONCE: u8 = 0b0010_0101;
 /// No filter.
 const PLAIN: u8 = 0;
 const MEASURING_FLAG: u8 = 1 << 3;
@@ -247,7 +247,7 @@ mod tests {
         // t_fine = 128422, 25.08 °C, 100653.27 Pa (its integers say 25767236 / 256).
         let (temperature, pressure) = (temperature.unwrap(), pressure.unwrap());
         assert!((temperature * 5120.0 - 128_422.0).abs() < 1.0, "{temperature}");
-        assert!((pressure - 1006.532_7).abs() < 1e-3, "{pressure}");
+        assert!((pressure - 1006.5327).abs() < 1e-3, "{pressure}");
     }
 
     /// Section 4.2.3: the same humidity in whole numbers, as Q22.10.

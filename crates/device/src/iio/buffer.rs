@@ -226,21 +226,21 @@ fn drain(mut file: &File, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-#[async_trait]
-impl Device for Buffer {
-    /// All scans since the last time, each with its own.
-    async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure> {
-        let lost = |error: &io::Error| {
-            let detail = format!("{}: {error}", self.chip.display());
-            Failure::new(crate::failure::fault(error), detail)
-        };
-        if !self.chip.exists() {
-            return Err(lost(&Errno::NODEV.into()));
-        }
-        let (file, most) = (self.file.clone(), self.length * self.scan.bytes);
-        let read = self.worker.run(move || drain(&file, most)).await;
-        self.rest.extend(read.map_err(|error| lost(&error))?);
-        let factors: Vec<(f64, f64)> = self.columns.iter().map(Column::scaling).collect();
+impl Buffer {
+    fn lost(&self, error: &io::Error) -> Failure {
+        let detail = format!("{}: {error}", self.chip.display());
+        Failure::new(crate::failure::fault(error), detail)
+    }
+
+    /// The bytes that a whole buffer has.
+    fn most(&self) -> usize {
+        self.length * self.scan.bytes
+    }
+
+    /// Understands what was read: all whole scans, each with its own time.
+    fn take(&mut self, bytes: Vec<u8>, batch: &mut Batch) {
+        self.rest.extend(bytes);
+        let scaling: Vec<(f64, f64)> = self.columns.iter().map(Column::scaling).collect();
         let scans = self.rest.chunks_exact(self.scan.bytes);
         let (count, rest) = (scans.len(), scans.remainder().len());
         for bytes in scans {
@@ -248,7 +248,7 @@ impl Device for Buffer {
             // The kernel's are nanoseconds.
             let at = at.map(|nanos| Timestamp::from_micros(nanos / 1000));
             for (channel, (offset, element)) in self.scan.columns.iter().enumerate() {
-                let (add, times) = factors[channel];
+                let (add, times) = scaling[channel];
                 let raw = element.value(&bytes[*offset..]);
                 let datum = raw.and_then(|raw| Datum::number((raw as f64 + add) * times));
                 let value = datum.map_or(Value::Bad(Fault::Corrupt), Value::Good);
@@ -259,10 +259,37 @@ impl Device for Buffer {
         let full = count >= self.length;
         if full && !self.full {
             let (chip, scans) = (self.chip.display(), self.length);
-            tracing::warn!(%chip, scans, "the kernel's buffer was full, so scans may be missing: raise `buffer`, or ask more often");
+            tracing::warn!(
+                %chip,
+                scans,
+                "the kernel's buffer was full, so scans may be missing: raise `buffer`, or ask \
+                 more often"
+            );
         }
         self.full = full;
+    }
+}
+
+#[async_trait]
+impl Device for Buffer {
+    /// All scans since the last time.
+    async fn read(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        if !self.chip.exists() {
+            return Err(self.lost(&Errno::NODEV.into()));
+        }
+        let (file, most) = (self.file.clone(), self.most());
+        match self.worker.run(move || drain(&file, most)).await {
+            Ok(bytes) => self.take(bytes, batch),
+            Err(error) => return Err(self.lost(&error)),
+        }
         Ok(())
+    }
+
+    /// What the kernel still keeps is measured, and nobody else will fetch it.
+    fn finish(&mut self, batch: &mut Batch) {
+        if let Ok(bytes) = drain(&self.file, self.most()) {
+            self.take(bytes, batch);
+        }
     }
 }
 
