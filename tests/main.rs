@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod backlog;
 mod clock;
 mod command;
 mod consumer;

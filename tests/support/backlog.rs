@@ -13,6 +13,9 @@ const CHANNELS: u64 = 10;
 /// How far apart its readings are: each channel is read once a second.
 const EVERY: Duration = Duration::from_millis(100);
 
+/// How long ago the last of them was: none is fresh.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// Readings handed over at once, as intake does when it is busy.
 const TURN: u64 = 4_096;
 
@@ -34,7 +37,7 @@ async fn fill(config: &Config, count: u64) -> Epoch {
     let cloud = Subscription { forwarder: "cloud".into(), channels };
     let (_, mut appender, writer, cursors) = Store::open(config, &specs, &[cloud]).await.unwrap();
     let epoch = appender.epoch();
-    let began = Timestamp::now().as_micros() - micros(count);
+    let began = (Timestamp::now() - QUIET).as_micros() - micros(count);
     let append = async move {
         for first in (0..count).step_by(usize::try_from(TURN).unwrap()) {
             let record = |n: u64| {
