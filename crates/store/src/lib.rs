@@ -90,6 +90,7 @@
 //! has been made smaller, `VACUUM` (with the service stopped) makes the file so.
 
 mod appender;
+mod aside;
 mod change;
 mod commit;
 mod config;

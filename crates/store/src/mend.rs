@@ -9,7 +9,7 @@ use tracing::error;
 use crate::losses::Losses;
 use crate::salvage::{self, Known, Salvaged};
 use crate::state::{Forwarder, Ledger};
-use crate::{Writer, commit, open, undated};
+use crate::{Writer, aside, commit, open, undated};
 
 impl Writer {
     /// Puts the file aside and goes on with a new one that has what could be
@@ -24,6 +24,10 @@ impl Writer {
         drop(std::mem::replace(&mut self.db, nothing).close().await);
         let known = self.known();
         let replaced = salvage::replace(&self.config, Some(&known)).await;
+        if replaced.is_err() && aside::is_half_done(&path) {
+            // What would be stored in the old file now would go with it.
+            return replaced.map(drop);
+        }
         self.db = open::connect(&self.config, &path).await?;
         self.full = true;
         let renewed = &self.shared.renewed;

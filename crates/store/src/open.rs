@@ -16,12 +16,11 @@ use tracing::{error, warn};
 
 use crate::losses::Losses;
 use crate::row::{integer, number};
-use crate::salvage;
 use crate::state::{Forwarder, Ledger, OfChannel, Parts, Renewed, Shared};
 use crate::undated::Held;
 use crate::{
-    Appender, Config, Cursor, Error, Store, Subscription, Writer, commit, damage, quality, rollup,
-    sector,
+    Appender, Config, Cursor, Error, Store, Subscription, Writer, aside, commit, damage, quality,
+    rollup, salvage, sector,
 };
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -93,10 +92,10 @@ async fn sound(
     let path = &config.path;
     let fails = |source: sqlx::Error| Error::Open { path: path.clone(), source };
     let began = Instant::now();
-    salvage::take_finished(path).map_err(|e| fails(sqlx::Error::Io(e)))?;
-    salvage::remove_unfinished(path);
+    aside::take_finished(path).map_err(|e| fails(sqlx::Error::Io(e)))?;
+    aside::remove_unfinished(path);
     let cause = loop {
-        if salvage::is_orphan(path) {
+        if aside::is_orphan(path) {
             break "its file is missing or empty, beside a log that has readings".to_owned();
         }
         match attempt(config, channels, forwarders).await {
@@ -162,6 +161,10 @@ async fn take(
     forwarders: &[Subscription],
 ) -> Result<(Parts, Seq), Attempt> {
     check(db, &config.path).await?;
+    // After a cut the log goes on within a sector that has what is durable, and
+    // writing there could spoil it: it is in the file first, and the log begins
+    // anew.
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *db).await?;
     migrate(db, &config.path).await?;
     check_numbers(db).await?;
     Ok(take_up(db, config, channels, forwarders).await?)

@@ -1,8 +1,7 @@
-//! A damaged file is put aside, and what it still has is copied to a new one.
+//! What a damaged file still has is copied to a new one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::aside::{self, beside};
 use crate::raw::{Cell, Pages, Row};
 use crate::row::{LogRow, integer, number};
 use crate::state::Ledger;
@@ -26,9 +26,6 @@ const BUDGET: Duration = Duration::from_secs(6);
 
 /// Bytes read at a time.
 const BLOCK: usize = 256 * 1024;
-
-/// Files put aside that are kept: a card at its end must not fill itself.
-const ASIDE_MAX: usize = 3;
 
 /// Numbers of records and ids beyond are of damage, not of a gateway.
 const SEQ_MAX: i64 = 1 << 48;
@@ -46,51 +43,6 @@ pub(crate) struct Salvaged {
     pub(crate) lost: u64,
     /// What tells of them.
     pub(crate) gaps: Vec<Gap>,
-}
-
-/// When it was: `2026-11-24T082003Z`, and a number more where there is one such.
-fn stamp(path: &Path) -> String {
-    let now = Timestamp::now().to_string();
-    let stamp: String = now.chars().take(19).filter(|c| *c != ':').collect();
-    let known = stamps(path, DAMAGED);
-    let name = |n: u32| if n == 0 { format!("{stamp}Z") } else { format!("{stamp}Z-{n}") };
-    (0..).map(name).find(|name| !known.contains(name)).unwrap_or_default()
-}
-
-/// Of the files beside it with such names, oldest first; of some there is the
-/// log alone.
-fn stamps(path: &Path, names: &str) -> BTreeSet<String> {
-    let begin = beside(path, names);
-    let begin = begin.file_name().map(|name| name.to_string_lossy().into_owned());
-    let (Some(folder), Some(begin)) = (path.parent(), begin) else { return BTreeSet::new() };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let stamp = |name: String| {
-        let stamp = name.strip_prefix(&begin)?;
-        let beside = WITH.iter().filter(|suffix| !suffix.is_empty());
-        let stamp = beside.fold(stamp, |stamp, suffix| stamp.strip_suffix(suffix).unwrap_or(stamp));
-        Some(stamp.to_owned())
-    };
-    names.filter_map(stamp).collect()
-}
-
-/// Of those put aside, so that there is room for another.
-fn remove_oldest(path: &Path) {
-    let stamps = stamps(path, DAMAGED);
-    let surplus = (stamps.len() + 1).saturating_sub(ASIDE_MAX);
-    for stamp in stamps.iter().take(surplus) {
-        for suffix in WITH {
-            // There may be one of them.
-            drop(std::fs::remove_file(beside(path, &format!("{DAMAGED}{stamp}{suffix}"))));
-        }
-    }
-}
-
-/// The path with something at its end.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// A reading as a row, not looked into.
@@ -132,64 +84,6 @@ pub(crate) struct Known {
     pub(crate) recent: Vec<Arc<Vec<Record>>>,
 }
 
-/// At the end of names: where the damaged file is put, with its `-wal`; where the
-/// new one is until it is whole; and from then, with the stamp of the other,
-/// until it is in its place.
-const DAMAGED: &str = ".damaged-";
-const UNFINISHED: &str = ".salvage";
-const FINISHED: &str = ".salvaged-";
-
-/// A file, and what belongs to it: SQLite would take either for a new file's own.
-/// There is a journal only while a file is made.
-const WITH: [&str; 3] = ["", "-wal", "-journal"];
-
-/// A new file that is whole takes the place of the damaged one, which is put
-/// aside. A start that was killed, or lost its power, on the way leaves the rest
-/// of it to the next.
-pub(crate) fn take_finished(path: &Path) -> std::io::Result<Option<PathBuf>> {
-    let Some(stamp) = stamps(path, FINISHED).pop_last() else { return Ok(None) };
-    let aside = beside(path, &format!("{DAMAGED}{stamp}"));
-    for suffix in WITH {
-        // What is aside is the damaged one: nothing may take its place.
-        if beside(&aside, suffix).exists() {
-            continue;
-        }
-        match std::fs::rename(beside(path, suffix), beside(&aside, suffix)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    // It is made anew from the others.
-    drop(std::fs::remove_file(beside(path, "-shm")));
-    synchronise_folder(path);
-    std::fs::rename(beside(path, &format!("{FINISHED}{stamp}")), path)?;
-    synchronise_folder(path);
-    Ok(Some(aside))
-}
-
-/// What a start that was killed had begun is made anew when it is needed.
-pub(crate) fn remove_unfinished(path: &Path) {
-    remove(&beside(path, UNFINISHED));
-}
-
-/// Has names last, on file systems that know this.
-fn synchronise_folder(path: &Path) {
-    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
-        drop(folder.sync_all());
-    }
-}
-
-/// Whether there is a log with readings and no file that it belongs to: SQLite
-/// would delete it.
-pub(crate) fn is_orphan(path: &Path) -> bool {
-    let len = |suffix| std::fs::metadata(beside(path, suffix)).map_or(0, |file| file.len());
-    len("") < FILE_MIN && len("-wal") > LOG_MIN
-}
-
-/// Bytes of the smallest file, and of the header of the log beside it.
-const FILE_MIN: u64 = 512;
-const LOG_MIN: u64 = 32;
-
 /// Makes a new file of what the damaged one still has, puts that aside and the
 /// new one in its place. Killed at any instant, the next start does it again, or
 /// what is left of it: all that follows from the damage is in the new file.
@@ -201,8 +95,10 @@ pub(crate) async fn replace(
     known: Option<&Known>,
 ) -> Result<Salvaged, sqlx::Error> {
     let path = &config.path;
-    let new = beside(path, UNFINISHED);
-    remove(&new);
+    // What an attempt before this one has left to do.
+    aside::take_finished(path).map_err(sqlx::Error::Io)?;
+    let new = aside::unfinished(path);
+    aside::remove_unfinished(path);
     let mut db = open::connect(config, &new).await?;
     open::MIGRATIONS.run_direct(None, &mut db, false).await?;
     let salvaged = salvage(path, &mut db, known).await;
@@ -211,22 +107,11 @@ pub(crate) async fn replace(
     db.close().await?;
     let salvaged = salvaged?;
     whole?;
-    remove_oldest(path);
-    let finished = beside(path, &format!("{FINISHED}{}", stamp(path)));
-    std::fs::rename(&new, finished).map_err(sqlx::Error::Io)?;
-    synchronise_folder(path);
-    let aside = take_finished(path).map_err(sqlx::Error::Io)?.unwrap_or_default();
+    let aside = aside::swap(path).map_err(sqlx::Error::Io)?;
     let lost: u64 = salvaged.gaps.iter().map(|gap| gap.count).sum();
     warn!(path = %path.display(), aside = %aside.display(), saved = salvaged.saved, lost,
         "the damaged store is put aside, what it had is copied");
     Ok(salvaged)
-}
-
-fn remove(path: &Path) {
-    for suffix in WITH.into_iter().chain(["-shm"]) {
-        // It may not be there.
-        drop(std::fs::remove_file(beside(path, suffix)));
-    }
 }
 
 /// Copies what a file still has to a new one that has its tables.
