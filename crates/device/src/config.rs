@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use crate::alarm::{self, ALARMS_MAX, Alarm};
 use crate::filters::{self, Filter};
 use crate::kind::{Declared, Kinded, Pace};
 use crate::output::{Failsafe, Level, Rules, Writable};
@@ -42,7 +43,9 @@ pub(crate) struct ChannelConfig {
     pub(crate) scale: f64,
     pub(crate) offset: f64,
     pub(crate) stale: Option<Duration>,
+    pub(crate) stuck: Option<Duration>,
     pub(crate) filters: Vec<Filter>,
+    pub(crate) alarms: Vec<Alarm>,
     /// How it may be written; `None` when it is only read.
     pub(crate) output: Option<Rules>,
 }
@@ -90,9 +93,16 @@ pub(crate) struct ChannelSettings {
     #[serde(default, with = "humantime_serde::option")]
     #[schemars(with = "Option<String>")]
     pub(crate) stale: Option<Duration>,
+    /// The same value for this long is one bad reading: "stuck".
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) stuck: Option<Duration>,
     /// What is done to the values, in order.
     #[serde(default)]
     pub(crate) filters: Vec<Filter>,
+    /// When somebody is to be told, on device/channel/alarm.
+    #[serde(default)]
+    pub(crate) alarm: Vec<Alarm>,
     /// Of an output: what it becomes when the device is opened; false by
     /// default, and for numbers and texts whatever it is.
     pub(crate) initial: Option<Level>,
@@ -120,6 +130,7 @@ pub(crate) struct ChannelSettings {
 }
 
 const CHANNEL_KEYS: &[&str] = &[
+    "alarm",
     "failsafe",
     "filters",
     "initial",
@@ -133,6 +144,7 @@ const CHANNEL_KEYS: &[&str] = &[
     "range",
     "scale",
     "stale",
+    "stuck",
     "type",
     "unit",
 ];
@@ -221,9 +233,27 @@ impl Config {
         &self.written
     }
 
-    /// Its channels, in the order of the file.
+    /// Its channels, in the order of the file, each followed by that of its alarms.
     pub fn channels(&self) -> Vec<ChannelSpec> {
-        self.channels.iter().map(|channel| channel.spec.clone()).collect()
+        let specs = |channel: &ChannelConfig| {
+            let alarm = (!channel.alarms.is_empty()).then(|| alarm::spec(&channel.spec));
+            [channel.spec.clone()].into_iter().chain(alarm)
+        };
+        self.channels.iter().flat_map(specs).collect()
+    }
+
+    /// The outputs that its alarms drive, and where each stands in the table.
+    pub fn driven(&self) -> Vec<(Vec<String>, Channel)> {
+        let mut driven = Vec::new();
+        for channel in &self.channels {
+            for (place, alarm) in channel.alarms.iter().enumerate() {
+                let output = alarm.output.as_ref().and_then(|name| name.parse().ok());
+                let name = channel.spec.channel.name();
+                let path = ["channel", name, "alarm", &place.to_string(), "output"];
+                driven.extend(output.map(|output| (path.map(str::to_owned).to_vec(), output)));
+            }
+        }
+        driven
     }
 }
 
@@ -449,6 +479,17 @@ fn channel<K: Kinded>(
             "expected a duration such as 250ms, 1s, 15min, 30d; leave it out for never".into(),
         );
     }
+    if common.stuck.is_some_and(|stuck| stuck.is_zero()) {
+        wrong("stuck", "expected a duration such as 15min, 2h; leave it out for never".into());
+    }
+    if common.alarm.len() > ALARMS_MAX {
+        wrong("alarm", format!("{} are too many: at most {ALARMS_MAX}", common.alarm.len()));
+    }
+    for (place, one) in common.alarm.iter().enumerate() {
+        if let Some((key, message)) = alarm::check(one, declared.kind) {
+            report.at(&["channel", name, "alarm", &place.to_string(), key], message);
+        }
+    }
     for (place, filter) in common.filters.iter().enumerate() {
         if let Some(message) = filters::check(filter, declared.kind) {
             report.at(&["channel", name, "filters", &place.to_string()], message);
@@ -472,6 +513,8 @@ fn channel<K: Kinded>(
         scale: common.scale.unwrap_or(1.0),
         offset: common.offset.unwrap_or(0.0),
         stale: common.stale,
+        stuck: common.stuck,
+        alarms: common.alarm.clone(),
         filters: common.filters.clone(),
     })
 }

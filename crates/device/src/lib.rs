@@ -9,6 +9,7 @@
 //! with a reason, noise is counted, and a panic is caught and the device opened
 //! again.
 
+mod alarm;
 mod backoff;
 mod channel;
 mod config;
@@ -38,6 +39,7 @@ use async_trait::async_trait;
 use reading::{Channel, Datum, Timestamp, Value};
 use tokio::sync::oneshot;
 
+pub use alarm::Driven;
 pub use config::Config;
 pub use drivers::DRIVERS;
 pub use failure::Failure;

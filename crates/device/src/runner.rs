@@ -18,6 +18,7 @@ use tokio::time::{self, Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::alarm::Driven;
 use crate::backoff::Backoff;
 use crate::channel::Track;
 use crate::output::Outputs;
@@ -50,6 +51,8 @@ pub struct Runner {
     last: Vec<Option<Datum>>,
     health: watch::Sender<Health>,
     backoff: Backoff,
+    /// Where it is told which outputs follow an alarm.
+    driving: Option<mpsc::Sender<Driven>>,
     noise: Noise,
     missed: Noise,
     lose: Option<LoseFn>,
@@ -116,6 +119,7 @@ impl Runner {
             last,
             health,
             backoff,
+            driving: None,
             noise: Noise::default(),
             missed: Noise::default(),
             lose: None,
@@ -130,6 +134,11 @@ impl Runner {
         for (track, known) in self.tracks.iter().zip(&mut self.last) {
             *known = last(track.channel()).map(|datum| track.unscaled(&datum));
         }
+    }
+
+    /// Tells which outputs are to follow an alarm. Without it, none do.
+    pub fn driving(&mut self, outputs: mpsc::Sender<Driven>) {
+        self.driving = Some(outputs);
     }
 
     /// Reads until `stop`, or until nobody listens. A fault is a reading, never
@@ -347,7 +356,9 @@ impl Runner {
             if let Some(datum) = sample.value.datum() {
                 self.last[sample.channel] = Some(datum.clone());
             }
-            out.extend(track.reading(sample.value, sample.at.unwrap_or(at), now));
+            let at = sample.at.unwrap_or(at);
+            out.extend(track.reading(sample.value, at, now));
+            out.extend(track.alarm(at, now));
         }
         let heard = batch.heard.take();
         batch.noise = 0;
@@ -396,6 +407,7 @@ impl Runner {
         let bad = out.iter().filter(|reading| matches!(reading.value, Value::Bad(_))).count();
         if count > 0 {
             readings.send(out).await.map_err(|_| Closed)?;
+            self.drive().await;
         }
         // Counts alone wake nobody: a watcher asks for them when it wants them.
         self.health.send_if_modified(|health| {
@@ -405,6 +417,17 @@ impl Runner {
             false
         });
         Ok(())
+    }
+
+    /// Tells of outputs that are to follow an alarm.
+    async fn drive(&mut self) {
+        let Some(driving) = &self.driving else { return };
+        for track in &mut self.tracks {
+            for driven in track.driven() {
+                // Whoever listened has stopped, and so do we soon.
+                _ = driving.send(driven).await;
+            }
+        }
     }
 
     /// The device answered or has settled: it is there.
@@ -468,7 +491,8 @@ impl Runner {
         if settles.is_some_and(|settles| settles <= now) {
             self.back(settles);
         }
-        let out = self.tracks.iter_mut().filter_map(|track| track.due(at, now)).collect();
+        let due = |track: &mut Track| [track.due(at, now), track.alarm(at, now)];
+        let out = self.tracks.iter_mut().flat_map(due).flatten().collect();
         self.pass_on(out, 0, readings).await
     }
 }

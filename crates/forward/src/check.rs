@@ -129,12 +129,10 @@ fn limits(config: &Config, errors: &mut Vec<Invalid>) {
     if config.compress != Compress::None && config.format != Format::Senml {
         invalid("compress", "only for `format = \"senml\"`");
     }
-    if let Some(group) = &config.group {
-        if config.format != Format::SparkplugB {
-            invalid("group", "only for `format = \"sparkplug-b\"`");
-        } else if group.is_empty() || group.len() > 64 || group.contains(['/', '+', '#', '\0']) {
-            invalid("group", "use 1 to 64 characters, without /, + and #");
-        }
+    let level =
+        |name: &str| (1..=64).contains(&name.len()) && !name.contains(['/', '+', '#', '\0']);
+    if config.group.as_deref().is_some_and(|group| !level(group)) {
+        invalid("group", "use 1 to 64 characters, without /, + and #");
     }
     if config.homeassistant && config.format != Format::Json {
         invalid("homeassistant", "its entities have a topic each: use `format = \"json\"`");

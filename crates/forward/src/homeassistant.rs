@@ -108,7 +108,9 @@ pub(crate) fn discovery(gateway: &Gateway, prefix: &str, spec: &ChannelSpec) -> 
         (Kind::Text, true) => "text",
         (Kind::Text, false) => "sensor",
     };
-    let topic = format!("homeassistant/{component}/{}/{device}--{name}/config", gateway.id);
+    // One level, also of an alarm, whose name has two.
+    let object = format!("{device}--{name}").replace('/', "--");
+    let topic = format!("homeassistant/{component}/{}/{object}/config", gateway.id);
     (topic, config.to_string().into_bytes())
 }
 

@@ -8,6 +8,9 @@ use crate::Kind;
 /// The longest name of a gateway, device or channel, in bytes.
 const NAME_MAX: usize = 64;
 
+/// What follows the name of a channel in that of its alarms.
+const ALARM: &str = "/alarm";
+
 /// The full name of one measured or switched quantity: `weather/temperature`.
 ///
 /// The same text is the key in the store, the tail of the MQTT topic and the
@@ -55,15 +58,29 @@ pub fn is_name(text: &str) -> bool {
 }
 
 impl Channel {
-    /// Joins the name of a device and the short name of one of its channels.
+    /// Joins the name of a device and the short name of one of its channels, or
+    /// of the alarm of one: `temperature/alarm`.
     ///
     /// # Errors
     /// When either is not a name: see [`is_name`].
     pub fn new(device: &str, name: &str) -> Result<Channel, InvalidName> {
-        match [device, name].into_iter().find(|part| !is_name(part)) {
+        let measured = name.strip_suffix(ALARM).unwrap_or(name);
+        match [device, measured].into_iter().find(|part| !is_name(part)) {
             Some(part) => Err(InvalidName(part.to_owned())),
             None => Ok(Channel(format!("{device}/{name}").into())),
         }
+    }
+
+    /// The channel on which the alarms of this one are told:
+    /// `weather/temperature/alarm`. It has none of its own.
+    #[must_use]
+    pub fn alarm(&self) -> Channel {
+        if self.is_alarm() { self.clone() } else { Channel(format!("{}{ALARM}", self.0).into()) }
+    }
+
+    /// Whether it tells the alarms of another.
+    pub fn is_alarm(&self) -> bool {
+        self.name().ends_with(ALARM)
     }
 
     /// The full name: `weather/temperature`.
@@ -143,5 +160,19 @@ mod tests {
         assert!(is_name(&long) && !is_name(&format!("{long}x")));
         let channel: Channel = "0a-1/b_2".parse().unwrap();
         assert_eq!((channel.device(), channel.name()), ("0a-1", "b_2"));
+    }
+
+    #[test]
+    fn an_alarm_is_a_channel_too() {
+        let channel: Channel = "weather/temperature".parse().unwrap();
+        let alarm = channel.alarm();
+        assert_eq!(alarm, "weather/temperature/alarm".parse().unwrap());
+        assert_eq!((alarm.device(), alarm.name()), ("weather", "temperature/alarm"));
+        assert!(alarm.is_alarm() && !channel.is_alarm() && alarm.alarm() == alarm);
+        for full in ["a/alarm/alarm/alarm", "a//alarm", "/alarm", "a/b/alarms"] {
+            assert!(full.parse::<Channel>().is_err(), "{full}");
+        }
+        // A channel may be called so.
+        assert!(!"door/alarm".parse::<Channel>().unwrap().is_alarm());
     }
 }

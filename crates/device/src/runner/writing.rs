@@ -116,9 +116,9 @@ impl Runner {
         let (at, now) = (Timestamp::now(), Instant::now());
         let track = &mut self.tracks[place];
         let shown = track.scaled(state.clone()).unwrap_or_else(|| value.clone());
-        let reading = track.reading(Value::Good(state), at, now);
+        let out = [track.reading(Value::Good(state), at, now), track.alarm(at, now)];
         self.outputs.written(place, shown.clone(), now);
-        self.pass_on(reading.into_iter().collect(), 0, readings).await?;
+        self.pass_on(out.into_iter().flatten().collect(), 0, readings).await?;
         Ok(Ok(shown))
     }
 
