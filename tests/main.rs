@@ -8,6 +8,8 @@
 )]
 
 mod access;
+mod alarms;
+mod apply;
 mod backlog;
 mod clock;
 mod command;

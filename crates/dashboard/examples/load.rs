@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashboard::{Access, App, Config, Hub, Status};
+use dashboard::{Access, App, Config, Configuration, Hub, Status};
 use flate2::{Decompress, FlushDecompress};
 use reading::{
     Body, Channel, ChannelSpec, Datum, Kind, Reading, Record, Seq, Timestamp, Unit, Value,
@@ -91,6 +91,10 @@ async fn serve(plan: Plan) {
         access: Access::open(&folder.join("access.json")),
         set: Arc::new(|_, _| Box::pin(async { Ok(()) })),
         line: Arc::new(|_| Err("nothing to record".into())),
+        configuration: Configuration {
+            shown: Arc::new(String::new),
+            ask: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
+        },
     };
     let mut tasks = JoinSet::new();
     let stopped = stop.clone();

@@ -20,7 +20,9 @@ use crate::outputs::{self, Outputs};
 use crate::pulse::Pulse;
 use crate::routes::is_api;
 use crate::rows::Table;
-use crate::{Hub, LineFn, account, assets, frame, line, metrics, upgrade};
+use crate::{
+    Configuration, Hub, LineFn, account, assets, configuration, frame, line, metrics, upgrade,
+};
 
 /// What the routes show.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub(crate) struct Shown {
     pub(crate) outputs: Outputs,
     pub(crate) line: LineFn,
     pub(crate) links: Arc<Links>,
+    pub(crate) configuration: Configuration,
 }
 
 /// The answer where there is nothing more to say.
@@ -58,6 +61,8 @@ pub(crate) fn router(shown: Shown) -> Router {
         .route("/api/v1/readings.csv", get(csv))
         .route("/api/v1/gaps", get(gaps))
         .route("/api/v1/live", get(live))
+        .route("/api/v1/config", get(configuration::show).post(configuration::change))
+        .route("/api/v1/config/keep", post(configuration::keep))
         .route("/api/v1/channels/{device}/{channel}", post(outputs::set))
         .route("/api/v1/devices/{device}/line", get(line::follow))
         .route("/api/v1/session", get(account::session))

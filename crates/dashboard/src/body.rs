@@ -17,11 +17,23 @@ pub(crate) async fn json<T: DeserializeOwned>(
     request: Request<Body>,
     shape: &str,
 ) -> Result<T, Refusal> {
+    json_of(request, shape, BODY_MAX).await
+}
+
+/// [`json`] of at most so many bytes.
+///
+/// # Errors
+/// As [`json`].
+pub(crate) async fn json_of<T: DeserializeOwned>(
+    request: Request<Body>,
+    shape: &str,
+    max: u64,
+) -> Result<T, Refusal> {
     if !is_json(request.headers()) {
         let reason = "send JSON, with Content-Type: application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
     }
-    let max = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
     let bytes = to_bytes(request.into_body(), max).await.map_err(|_| {
         Refusal::new(StatusCode::BAD_REQUEST, "the body is too large or didn't come whole")
     })?;

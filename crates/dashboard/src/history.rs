@@ -141,9 +141,6 @@ impl History {
     }
 
     async fn find(&self, uri: &Uri, table: Table, gzip: bool) -> Result<Response<Body>, Refused> {
-        let busy = |what: &str| {
-            Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{what}: try again in a few seconds"))
-        };
         let question = Question::parse(uri, Timestamp::now())?;
         // A channel may have been configured once, and its history is still here.
         let spec = self.hub.spec(&question.channel);

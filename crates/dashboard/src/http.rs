@@ -135,7 +135,7 @@ pub(crate) async fn serve_within(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let tls = match &app.config.tls {
-        Some(tls) => Some(Certificate::load(tls.clone()).await?),
+        Some(tls) => Some(Certificate::load(tls.clone()).await),
         None => None,
     };
     let pulse = Arc::new(Pulse::new(app.status));
@@ -149,9 +149,10 @@ pub(crate) async fn serve_within(
         hub: app.hub.clone(),
         pulse: pulse.clone(),
         access: app.access.clone(),
-        line: app.line,
         outputs: outputs.clone(),
         links: Arc::new(links),
+        line: app.line,
+        configuration: app.configuration,
     });
     let server = Arc::new(Server {
         guard: Guard::new(&app.config, &host_name, address.port()),
@@ -246,12 +247,16 @@ impl Server {
             let _places = (place, entry);
             let stream: Box<dyn Stream> = match &server.tls {
                 None => Box::new(stream),
-                Some(tls) => match timeout(server.limits.head, tls.acceptor().accept(stream)).await
-                {
-                    Ok(Ok(stream)) => Box::new(stream),
-                    Ok(Err(error)) => return debug!(%address, %error, "no TLS handshake"),
-                    Err(_) => return debug!(%address, "no TLS handshake in time"),
-                },
+                Some(tls) => {
+                    let Some(acceptor) = tls.acceptor() else {
+                        return debug!(%address, "no certificate to show");
+                    };
+                    match timeout(server.limits.head, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => Box::new(stream),
+                        Ok(Err(error)) => return debug!(%address, %error, "no TLS handshake"),
+                        Err(_) => return debug!(%address, "no TLS handshake in time"),
+                    }
+                }
             };
             server.converse(stream, Peer::Address(address)).await;
         });

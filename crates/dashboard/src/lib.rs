@@ -13,6 +13,7 @@ mod api;
 mod assets;
 mod body;
 mod config;
+mod configuration;
 #[cfg(feature = "echo")]
 pub mod echo;
 mod feed;
@@ -46,6 +47,7 @@ use store::Store;
 
 pub use access::{Access, Scope};
 pub use config::{Config, ConfigError, Tls, View};
+pub use configuration::{Answer, Ask, Configuration};
 pub use http::serve;
 pub use hub::Hub;
 pub use line::{LineFn, Lines};
@@ -82,4 +84,6 @@ pub struct App {
     pub set: SetFn,
     /// How lines are recorded.
     pub line: LineFn,
+    /// What is configured.
+    pub configuration: Configuration,
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::Tls;
 
@@ -23,28 +23,29 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(crate) struct Certificate {
     tls: Tls,
     every: Duration,
-    acceptor: RwLock<TlsAcceptor>,
+    /// None until there is one that is good.
+    acceptor: RwLock<Option<TlsAcceptor>>,
 }
 
 /// What tells one version of a file from the next: inode, time and length.
 type Stamp = Option<(u64, i64, i64, u64)>;
 
 impl Certificate {
-    /// Reads it for the first time.
-    ///
-    /// # Errors
-    /// As [`acceptor`].
-    pub(crate) async fn load(tls: Tls) -> io::Result<Certificate> {
+    /// Reads it for the first time. One that is no good keeps browsers out, and
+    /// nothing else: it is tried again.
+    pub(crate) async fn load(tls: Tls) -> Certificate {
         Certificate::load_and_look(tls, LOOK).await
     }
 
-    pub(crate) async fn load_and_look(tls: Tls, every: Duration) -> io::Result<Certificate> {
-        let acceptor = RwLock::new(acceptor(&tls).await?);
-        Ok(Certificate { tls, every, acceptor })
+    pub(crate) async fn load_and_look(tls: Tls, every: Duration) -> Certificate {
+        let acceptor = acceptor(&tls).await.map_err(|error| {
+            error!(%error, "no browser is let in until dashboard.tls can be used");
+        });
+        Certificate { tls, every, acceptor: RwLock::new(acceptor.ok()) }
     }
 
-    /// For the next connection.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// For the next connection, if there is one.
+    pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
         self.acceptor.read().expect("no holder panics").clone()
     }
 
@@ -55,16 +56,19 @@ impl Certificate {
         loop {
             sleep(self.every).await;
             let stamps = self.stamps().await;
-            if stamps == seen {
+            let same = stamps == seen;
+            if same && self.acceptor().is_some() {
                 continue;
             }
             seen = stamps;
             match acceptor(&self.tls).await {
                 Ok(acceptor) => {
-                    *self.acceptor.write().expect("no holder panics") = acceptor;
+                    *self.acceptor.write().expect("no holder panics") = Some(acceptor);
                     info!(file = %self.tls.cert.display(), "certificate read again");
                 }
-                Err(error) => warn!(%error, "the certificate has changed; the old one stays"),
+                // Said already.
+                Err(_) if same => (),
+                Err(error) => warn!(%error, "the certificate has changed, and is no good"),
             }
         }
     }
@@ -131,8 +135,8 @@ mod tests {
         let tls = Tls { cert: folder.path().join("c.pem"), key: folder.path().join("k.pem") };
         write(&tls);
         let every = Duration::from_millis(10);
-        let certificate = Certificate::load_and_look(tls.clone(), every).await.unwrap();
-        let config = || Arc::as_ptr(certificate.acceptor().config());
+        let certificate = Certificate::load_and_look(tls.clone(), every).await;
+        let config = || Arc::as_ptr(certificate.acceptor().unwrap().config());
         let first = config();
         let changes = async {
             sleep(every * 5).await;
@@ -148,6 +152,25 @@ mod tests {
         tokio::select! {
             () = certificate.renew() => (),
             changed = tokio::time::timeout(Duration::from_secs(20), changes) => changed.unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_missing_is_waited_for() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let tls = Tls { cert: folder.path().join("c.pem"), key: folder.path().join("k.pem") };
+        let every = Duration::from_millis(10);
+        let certificate = Certificate::load_and_look(tls.clone(), every).await;
+        assert!(certificate.acceptor().is_none());
+        let comes = async {
+            write(&tls);
+            while certificate.acceptor().is_none() {
+                sleep(every).await;
+            }
+        };
+        tokio::select! {
+            () = certificate.renew() => (),
+            come = tokio::time::timeout(Duration::from_secs(20), comes) => come.unwrap(),
         }
     }
 }

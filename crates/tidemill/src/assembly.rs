@@ -2,6 +2,8 @@
 //! the dashboard. Starting is a change like any other: from nothing.
 
 mod change;
+mod keys;
+mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -10,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dashboard::{Access, App, Hub};
-use device::Runner;
+use dashboard::{Access, App, Configuration, Hub};
+use device::{Driven, Runner};
 use forward::Forwarder;
 use reading::{Channel, ChannelSpec, Datum, Reading};
 use store::{Cursor, Store};
@@ -21,6 +23,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::alarms;
 use crate::config::Config;
 use crate::lines::Lines;
 use crate::outputs::{self, Outputs};
@@ -29,6 +32,7 @@ use crate::supervisor::Supervisor;
 use crate::watchdog::Pulse;
 use crate::{VERSION, control_socket, listen};
 use change::Change;
+use trial::Trial;
 
 /// How long the store may take to count what waits for a forwarder that comes:
 /// a second for some millions of readings.
@@ -47,6 +51,8 @@ pub(crate) struct Assembly {
     outputs: Arc<Outputs>,
     lines: Arc<Lines>,
     access: Access,
+    /// The alarms' way to the outputs, once there is one.
+    driven: Option<mpsc::Sender<Driven>>,
     /// The devices' way to the intake.
     batches: mpsc::Sender<Vec<Reading>>,
     /// The turns of the intake.
@@ -60,11 +66,13 @@ pub(crate) struct Assembly {
     /// Where commands connect, until the first dashboard takes it.
     listener: Option<UnixListener>,
     running: Running,
+    trial: Trial,
 }
 
 /// What is configured of the parts that run.
 #[derive(Default)]
 struct Running {
+    text: String,
     gateway: crate::config::Gateway,
     store: store::Config,
     dashboard: Option<dashboard::Config>,
@@ -95,6 +103,7 @@ impl Assembly {
             outputs: Arc::default(),
             lines: Arc::default(),
             access: Access::open(&config.store.path.with_file_name("access.json")),
+            driven: None,
             batches,
             pulse,
             channels: watch::Sender::new(Vec::new()),
@@ -102,6 +111,7 @@ impl Assembly {
             control: control_socket(config),
             listener,
             running,
+            trial: Trial::default(),
         }
     }
 
@@ -125,11 +135,17 @@ impl Assembly {
             tokio::select! {
                 () = &mut shutdown => break Ok(None),
                 error = self.parts.ended() => break Err(error),
+                next = self.trial.next() => {
+                    if let Err(error) = self.proceed(next).await {
+                        break Err(error);
+                    }
+                }
                 Some(config) = changes.recv() => {
                     if !self.running.may_become(&config) {
                         info!("the gateway starts anew: [gateway] or [store] has changed");
                         break Ok(Some(config));
                     }
+                    self.trial.over();
                     if let Err(error) = self.become_as(config, None).await {
                         break Err(error);
                     }
@@ -138,8 +154,8 @@ impl Assembly {
             }
         };
         // With our end of the devices' way the intake ends too.
-        let Assembly { parts, batches, .. } = self;
-        drop(batches);
+        let Assembly { parts, batches, driven, .. } = self;
+        drop((batches, driven));
         parts.finish().await;
         outcome
     }
@@ -180,7 +196,8 @@ impl Assembly {
         self.outputs.retain(|device| config.devices.iter().any(|known| known.name() == device));
         self.lines.retain(|device| config.devices.iter().any(|known| known.name() == device));
 
-        let Config { devices, forwarders, dashboard, .. } = config;
+        let Config { devices, forwarders, dashboard, text, .. } = config;
+        self.running.text = text;
         self.running.devices.retain(|name, _| !change.devices.gone.contains(name));
         self.running.forwarders.retain(|name, _| !change.forwarders.gone.contains(name));
         for device in devices.into_iter().filter(|device| change.devices.comes(device.name())) {
@@ -217,7 +234,11 @@ impl Assembly {
         self.running.devices.insert(name.clone(), config.written().clone());
         let about = status::Device::of(&config);
         self.lines.device(&config);
+        let drives = !config.driven().is_empty();
         let (mut runner, health, commands) = Runner::new(config);
+        if drives {
+            runner.driving(self.alarms());
+        }
         runner.restore(|channel| last.get(channel).cloned());
         let store = self.store.clone();
         runner.tells_losses(Arc::new(move |gap| store.lose(gap)));
@@ -225,6 +246,17 @@ impl Assembly {
         self.observed.device(about, health);
         let (batches, stop) = (self.batches.clone(), self.parts.stop());
         self.parts.spawn_alone(part("device", &name), &stop, |stop| runner.run(batches, stop));
+    }
+
+    /// The way of alarms to outputs; most gateways have none.
+    fn alarms(&mut self) -> mpsc::Sender<Driven> {
+        if let Some(driven) = &self.driven {
+            return driven.clone();
+        }
+        let (sender, driven) = mpsc::channel(alarms::DRIVEN_MAX);
+        self.parts.spawn("alarms", alarms::run(driven, self.outputs.set()));
+        self.driven = Some(sender.clone());
+        sender
     }
 
     fn forwarder(&mut self, name: String, config: forward::Config, cursor: Cursor) {
@@ -251,6 +283,7 @@ impl Assembly {
             None => listen::control(&self.control).await?,
         };
         let (listen, observed) = (config.listen, self.observed.clone());
+        let known = observed.clone();
         let app = App {
             config,
             hub: self.hub.clone(),
@@ -259,6 +292,10 @@ impl Assembly {
             access: self.access.clone(),
             set: self.outputs.set(),
             line: self.lines.follow(self.quiet.clone()),
+            configuration: Configuration {
+                shown: Arc::new(move || known.configuration()),
+                ask: Arc::new(self.trial.ask()),
+            },
         };
         self.parts.spawn_alone("dashboard", &self.quiet, |quiet| async move {
             match quiet.run_until_cancelled(listen::http(listen)).await {

@@ -6,6 +6,7 @@
 //!  [device.X])
 //! ```
 
+mod alarms;
 mod assembly;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ mod lines;
 mod listen;
 mod outputs;
 mod place;
+pub mod redact;
 #[cfg(all(test, debug_assertions))]
 mod simulation;
 mod status;

@@ -28,6 +28,10 @@ enum Command {
     Run(Place),
     /// Check the configuration without touching hardware, and show every error
     Check(commands::check::Args),
+    /// Show the configuration that runs, or what a reload would change
+    Config(commands::config::Args),
+    /// Try a configuration, and go back by itself unless the brokers are reached
+    Apply(commands::apply::Args),
     /// Try what check cannot: ports, GPIO lines, clock, disk, brokers; with the mend
     Doctor(commands::doctor::Args),
     /// List what is connected to this machine, each with a piece of configuration
@@ -93,6 +97,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(args),
         Command::Run(place) => commands::run::run(&place.config),
         Command::Check(args) => commands::check::run(&args),
+        Command::Config(args) => commands::config::run(args),
+        Command::Apply(args) => commands::apply::run(args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Scan(args) => commands::scan::run(&args),
         Command::Drivers(args) => commands::drivers::run(&args),

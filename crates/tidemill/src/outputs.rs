@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 /// What became of a command; an error is a sentence for people.
 type Outcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
+/// Writes an output and waits until its device has taken the value.
+pub(crate) type SetFn = Arc<dyn Fn(Channel, Datum) -> Outcome + Send + Sync>;
+
 /// The ways to the devices, by name.
 #[derive(Default)]
 pub(crate) struct Outputs {
@@ -66,7 +69,7 @@ impl Outputs {
 
     /// The function that writes an output and waits until its device has taken
     /// the value. It never waits behind a queue that is full.
-    pub(crate) fn set(self: &Arc<Self>) -> Arc<dyn Fn(Channel, Datum) -> Outcome + Send + Sync> {
+    pub(crate) fn set(self: &Arc<Self>) -> SetFn {
         let outputs = self.clone();
         Arc::new(move |channel, value| {
             let sent = outputs.send(channel, value);

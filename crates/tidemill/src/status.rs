@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::redact::Secrets;
 use crate::watchdog::Progress;
 use crate::{VERSION, clock, gateway};
 
@@ -36,6 +37,8 @@ struct Parts {
     own_channels: Vec<String>,
     /// The order of the devices.
     order: Vec<String>,
+    /// The configuration as it was written.
+    text: String,
 }
 
 /// What doesn't change of a device.
@@ -77,9 +80,16 @@ impl Observed {
         let mut parts = self.parts();
         parts.order = config.devices.iter().map(|device| device.name().to_owned()).collect();
         parts.own_channels = names(&config.own_channels());
+        parts.text.clone_from(&config.text);
         let Parts { devices, forwarders, order, .. } = &mut *parts;
         devices.retain(|(device, _)| order.contains(&device.name));
         forwarders.retain(|(forwarder, _)| config.forwarders.contains_key(&forwarder.name));
+    }
+
+    /// The configuration that runs, without comments and secrets.
+    pub(crate) fn configuration(&self) -> String {
+        let text = self.parts().text.clone();
+        Secrets::of_text(&text).masked(&text)
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {

@@ -113,8 +113,27 @@ impl Dashboard {
                 Box::pin(async { Ok(()) })
             })
         };
-        let line: crate::LineFn = Arc::new(|device| Err(format!("{device} can't be recorded")));
-        let app = App { config, hub: hub.clone(), store: store.clone(), status, access, set, line };
+        let configuration = crate::Configuration {
+            shown: Arc::new(|| "[gateway]\nid = \"greenhouse\"\n".to_owned()),
+            ask: Arc::new(|ask| {
+                Box::pin(async move {
+                    match ask {
+                        crate::Ask::Compare(text) if text.is_empty() => Err("it is empty".into()),
+                        other => Ok(vec![format!("{other:?}")]),
+                    }
+                })
+            }),
+        };
+        let app = App {
+            config,
+            hub: hub.clone(),
+            store: store.clone(),
+            status,
+            access,
+            set,
+            line: Arc::new(|device| Err(format!("{device} can't be recorded"))),
+            configuration,
+        };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run().await.unwrap() });

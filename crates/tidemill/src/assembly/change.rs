@@ -73,6 +73,14 @@ impl Change {
         if !self.began {
             return;
         }
+        match self.lines() {
+            parts if parts.is_empty() => info!("the configuration is as it was"),
+            parts => info!("configuration taken up: {}", parts.join(", ")),
+        }
+    }
+
+    /// Each part, and what becomes of it.
+    pub(super) fn lines(&self) -> Vec<String> {
         let Change { devices, forwarders, dashboard, .. } = self;
         let kinds = [("device", devices), ("forwarder", forwarders)];
         let parts = kinds.iter().flat_map(|(kind, names)| {
@@ -89,10 +97,7 @@ impl Change {
         if *dashboard {
             parts.push("dashboard restarted".to_owned());
         }
-        match parts.is_empty() {
-            true => info!("the configuration is as it was"),
-            false => info!("configuration taken up: {}", parts.join(", ")),
-        }
+        parts
     }
 }
 

@@ -1,7 +1,9 @@
 //! One file a command. What they share is how they find the running gateway
 //! and the runtime they wait on.
 
+pub(crate) mod apply;
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drivers;
@@ -21,9 +23,11 @@ pub(crate) mod token;
 pub(crate) mod watch;
 
 mod control;
-mod redact;
 
 use std::io::{IsTerminal, Write};
+
+/// An answer of the gateway that can't be read.
+const STRANGE: &str = "understand the gateway's answer; is it of the same version?";
 
 /// A runtime for a command that waits on one connection.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use device::scan::{Holders, Scan};
 use reading::Timestamp;
+use tidemill::redact::Secrets;
 use tidemill::{Config, VERSION};
 
 use super::control::Gateway;
 use super::doctor;
-use super::redact::Secrets;
 
 /// Of a log only the end is taken, bytes: an issue holds 64 KiB.
 const LOG_MAX: usize = 32 * 1024;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use device::settings::{self, ConfigError, Report};
-use reading::{ChannelSpec, is_name};
+use reading::{Channel, ChannelSpec, Kind, is_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Subscription;
@@ -30,6 +30,8 @@ const FILE_MAX: u64 = 4 << 20;
 /// Everything that the gateway is told.
 #[derive(Clone, Default)]
 pub struct Config {
+    /// As it was written.
+    pub text: String,
     /// `[gateway]`.
     pub gateway: Gateway,
     /// `[store]`.
@@ -102,7 +104,7 @@ impl Config {
         // What could be parsed of a broken file says nothing about the rest.
         let config = errors.is_empty().then(|| Config::of(table, &mut errors));
         match config {
-            Some(config) if errors.is_empty() => Ok(config),
+            Some(config) if errors.is_empty() => Ok(Config { text: text.to_owned(), ..config }),
             _ => Err(Invalid::new(path, text, errors)),
         }
     }
@@ -143,16 +145,46 @@ impl Config {
         }
         let mut ports = Ports::default();
         let devices = devices.map(|all| named(all, "device", errors)).unwrap_or_default();
+        let mut drivers = Vec::new();
         for (name, mut section) in devices {
             ports.take(&name, &section, errors);
             watch(&mut section, &config.store.path);
-            let span = section.span();
+            let (span, table) = (section.span(), section.clone());
             if let Some(device) = device::Config::parse(&name, section, errors) {
                 ports::take_part(&config.devices, &device, span, errors);
+                drivers.push((device.driven(), table));
                 config.devices.push(device);
             }
         }
+        config.check_driven(drivers, errors);
         config
+    }
+
+    /// An alarm can only switch what there is to be switched.
+    fn check_driven(
+        &self,
+        drivers: Vec<(Vec<(Vec<String>, Channel)>, Spanned<DeTable<'_>>)>,
+        errors: &mut Vec<ConfigError>,
+    ) {
+        for (device, (driven, table)) in self.devices.iter().zip(drivers) {
+            let path = format!("device.{}", device.name());
+            for (keys, output) in driven {
+                let specs = self.devices.iter().flat_map(device::Config::channels);
+                let wrong = match specs.into_iter().find(|spec| spec.channel == output) {
+                    Some(spec) if !spec.output => format!("{output} is measured, not switched"),
+                    Some(spec) if spec.kind != Kind::Boolean => {
+                        format!(
+                            "{output} is a {}: only what is on or off follows",
+                            spec.kind.as_str()
+                        )
+                    }
+                    Some(_) => continue,
+                    None => format!("there is no channel {output}"),
+                };
+                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                Report::new(table.clone(), &path, errors).at(&keys, wrong);
+            }
+        }
     }
 
     /// Every channel there is: the devices', then the gateway's own.

@@ -215,7 +215,8 @@ fn every_broken_configuration_is_answered_with_its_mend() {
 #[test]
 fn the_disk_that_is_watched_is_the_stores_unless_it_is_named() {
     let disk = |device: &str| {
-        let text = format!("[device.board]\ndriver = 'system'\n{device}\n[store]\npath = '/srv/t/x.db'");
+        let text =
+            format!("[device.board]\ndriver = 'system'\n{device}\n[store]\npath = '/srv/t/x.db'");
         let config = Config::parse(&text, Path::new("t.toml")).map_err(|e| e.to_string()).unwrap();
         config.devices[0].written().get("disk").and_then(|disk| disk.as_str()).map(str::to_owned)
     };

@@ -7,6 +7,7 @@ import type { Device, Forwarder, Status } from "../wire";
 import { Account } from "./account";
 import { Card, Facts } from "./card";
 import { brokerWords } from "./chain";
+import { Configured } from "./configured";
 import { Ledger } from "./ledger";
 import { Log } from "./log";
 import { at, Pill, why } from "./words";
@@ -27,6 +28,7 @@ export function System() {
           <Devices devices={known.devices} />
           <Forwarders forwarders={known.forwarders} />
           <Log />
+          <Configured />
           <Account />
         </div>
       ) : (

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use tidemill::Config;
 use toml::{Table, Value};
+
+use crate::config::Config;
 
 /// What stands in the place of a secret.
 const MASK: &str = "***";
@@ -24,13 +25,13 @@ const PLACES: &[&str] = &["password_file", "password_env", "credential"];
 
 /// Every secret that is known.
 #[derive(Debug, Default)]
-pub(super) struct Secrets {
+pub struct Secrets {
     known: BTreeSet<String>,
 }
 
 impl Secrets {
     /// Those that stand in the file itself, also in one that isn't valid.
-    pub(super) fn of_text(text: &str) -> Secrets {
+    pub fn of_text(text: &str) -> Secrets {
         let mut secrets = Secrets::default();
         if let Ok(table) = text.parse::<Table>() {
             secrets.collect(&table, false);
@@ -39,7 +40,7 @@ impl Secrets {
     }
 
     /// And those that it names.
-    pub(super) fn add_of(&mut self, config: &Config) {
+    pub fn add_of(&mut self, config: &Config) {
         for forwarder in config.forwarders.values() {
             for path in forwarder.password_file.iter().map(|path| path.as_path()) {
                 self.add_file(path);
@@ -110,7 +111,7 @@ impl Secrets {
 
     /// A configuration without its comments and secrets. One that can't be
     /// parsed keeps its keys alone: what its values are nobody knows.
-    pub(super) fn masked(&self, text: &str) -> String {
+    pub fn masked(&self, text: &str) -> String {
         let lines = text.lines().map(str::trim_end);
         if let Ok(mut table) = text.parse::<Table>() {
             mask(&mut table, false);
@@ -128,7 +129,7 @@ impl Secrets {
     }
 
     /// The text without any of them, and without what looks like one.
-    pub(super) fn scrubbed(&self, text: &str) -> String {
+    pub fn scrubbed(&self, text: &str) -> String {
         // Longer ones first: one secret may be part of another.
         let mut known: Vec<&String> = self.known.iter().collect();
         known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
