@@ -26,7 +26,7 @@ use crate::upgrade;
 const STATES: usize = 10_000;
 
 /// Looked at side by side: each waits for its threads more than it works.
-const BESIDE: usize = 6;
+const BESIDE: usize = 4;
 
 /// In memory where there is such a place: nothing here needs a real disk.
 fn scratch() -> TempDir {

@@ -12,7 +12,7 @@ use super::life::{Told, config};
 use crate::support::*;
 
 /// One in so many takes another reading, stops, and starts once more.
-pub(super) const THOROUGH: usize = 16;
+pub(super) const THOROUGH: usize = 50;
 
 /// What must be in a state.
 #[derive(Clone)]
