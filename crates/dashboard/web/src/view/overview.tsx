@@ -4,6 +4,7 @@ import { channels, now, OVERVIEW_SPAN, OWN, status, type ChannelModel } from "..
 import { summary } from "../series";
 import { text } from "../text";
 import type { Device } from "../wire";
+import { Alarms, isAlarm } from "./alarms";
 import { Chain } from "./chain";
 import { Spark } from "./chart";
 import { Switch, WishState } from "./output";
@@ -12,6 +13,8 @@ import { Age, at, channelTitle, Pill, Value, valueText, why } from "./words";
 export function Overview() {
   const groups = new Map<string, ChannelModel[]>();
   for (const channel of channels.value) {
+    // Told above, while there is something to tell.
+    if (isAlarm(channel)) continue;
     const { device } = channel.spec;
     const group = groups.get(device);
     if (group) group.push(channel);
@@ -22,6 +25,7 @@ export function Overview() {
   return (
     <>
       <h1 class="sr">{text.overview}</h1>
+      <Alarms />
       <Chain />
       <div class="groups">
         {names.map((name) => (
