@@ -536,8 +536,7 @@ pub(crate) async fn matching(
     let ids: Vec<String> = ids.map(|(id, _)| id.to_string()).collect();
     // Ids are integers of our own, so the text is safe. Not by groups, which
     // would sort what may be millions of rows.
-    let sql =
-        format!("SELECT count(*) FROM log WHERE seq > ? AND +channel IN ({})", ids.join(","));
+    let sql = format!("SELECT count(*) FROM log WHERE seq > ? AND +channel IN ({})", ids.join(","));
     let count = sqlx::query_scalar(AssertSqlSafe(sql)).bind(integer(after)).fetch_one(db).await?;
     Ok(number(count))
 }
