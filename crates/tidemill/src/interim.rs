@@ -33,7 +33,7 @@ pub(crate) type Opened = (Store, Appender, Writer, Vec<Cursor>);
 /// How the interim ended.
 pub(crate) enum End {
     /// The store is open, and so much was read before.
-    Opened(Opened, Kept),
+    Opened(Box<Opened>, Kept),
     /// The gateway was stopped, or is to start anew as configured.
     Over(Option<Config>),
 }
@@ -76,7 +76,7 @@ pub(crate) async fn run(
         Some(opened) => {
             let opened = opened.context("open the store")?;
             info!(path = %config.store.path.display(), "the store can be opened");
-            Ok(End::Opened(opened, kept))
+            Ok(End::Opened(Box::new(opened), kept))
         }
         None => {
             let lost = store.status().readings;

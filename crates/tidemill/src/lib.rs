@@ -67,7 +67,7 @@ pub async fn run(
                 End::Over(config) => Ok(config),
                 End::Opened(opened, kept) => {
                     let control = listen::control(&at).await?;
-                    gateway(config, control, opened, Some(kept), changes, shutdown).await
+                    gateway(config, control, *opened, Some(kept), changes, shutdown).await
                 }
             }
         }
