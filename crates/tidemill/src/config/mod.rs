@@ -44,6 +44,9 @@ pub struct Config {
     pub devices: Vec<device::Config>,
 }
 
+/// The outputs that alarms of a device drive, and the keys that say so.
+type Driven = Vec<(Vec<String>, Channel)>;
+
 /// `[gateway]`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -163,7 +166,7 @@ impl Config {
     /// An alarm can only switch what there is to be switched.
     fn check_driven(
         &self,
-        drivers: Vec<(Vec<(Vec<String>, Channel)>, Spanned<DeTable<'_>>)>,
+        drivers: Vec<(Driven, Spanned<DeTable<'_>>)>,
         errors: &mut Vec<ConfigError>,
     ) {
         for (device, (driven, table)) in self.devices.iter().zip(drivers) {
