@@ -17,8 +17,8 @@ use crate::losses::Losses;
 use crate::ring::Ring;
 use crate::status::{ChannelLedger, ForwarderLedger, Loss, Status};
 use crate::steps::Steps;
-use crate::wear::Wear;
 use crate::undated::Held;
+use crate::wear::Wear;
 
 /// When the file was replaced, if it was.
 pub(crate) type Renewed = Arc<Mutex<Option<std::time::Instant>>>;

@@ -58,8 +58,6 @@ fn mend(error: &io::Error, folder: &Path) -> String {
         ErrorKind::PermissionDenied => {
             format!("sudo install -d -o tidemill {}, or name another place", folder.display())
         }
-        ErrorKind::ReadOnlyFilesystem => "mount it writable, or name another place".to_owned(),
-        ErrorKind::StorageFull => "make room on that disk".to_owned(),
         _ => "name a place on a disk or card".to_owned(),
     }
 }
