@@ -32,6 +32,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
                      writer, 100,000
   damages [N]        a store damaged in so many random ways, 500
   kills [N]          the gateway killed so often under load, 1,000 times
+  simulate [N]       so many seeds of the simulation, 100,000, on all processors
   conformance        the cases of the Autobahn test suite against the feed's code
   attack             requests made of the API's description, of every kind
   package            the .deb (`cargo xtask package --help`)
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         "cuts" => store(&rest, "crash::", ("TIDEMILL_STATES", "100000")),
         "damages" => store(&rest, "damage::", ("TIDEMILL_DAMAGES", "500")),
         "kills" => kills(&rest),
+        "simulate" => simulate(&rest),
         "package" => package::command(&rest),
         "setup" => setup::need(setup::EVERYTHING),
         "help" | "--help" | "-h" => {
@@ -120,6 +122,21 @@ fn store(arguments: &[String], which: &str, (name, often): (&str, &str)) -> Resu
     let often = arguments.first().map_or(often, String::as_str);
     let mut test = step::cargo(&["test", "--locked", "--package", "store", "--test", "promises"]);
     test.args([which, "--", "--nocapture"]).env(name, often);
+    step::become_it(test)
+}
+
+/// Each time other seeds than CI's, unless `TIDEMILL_FIRST_SEED` says where to
+/// begin.
+fn simulate(arguments: &[String]) -> Result<()> {
+    setup::need(setup::TO_BUILD)?;
+    let seeds = arguments.first().map_or("100000", String::as_str);
+    let mut test = step::cargo(&["test", "--locked", "--package", "tidemill", "--lib"]);
+    test.args(["simulation::a_thousand_lives", "--", "--nocapture"]).env("TIDEMILL_SEEDS", seeds);
+    if std::env::var_os("TIDEMILL_FIRST_SEED").is_none() {
+        let hasher = std::hash::RandomState::new();
+        let first = std::hash::BuildHasher::hash_one(&hasher, 0_u8) >> 16;
+        test.env("TIDEMILL_FIRST_SEED", first.to_string());
+    }
     step::become_it(test)
 }
 

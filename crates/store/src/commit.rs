@@ -137,6 +137,14 @@ pub(crate) async fn save_ledger(
     Ok(())
 }
 
+/// Makes the row of the ledger another one, so that writing it writes: SQLite
+/// leaves a page alone whose new content is the old, and a commit of no page
+/// makes nothing durable, not even the commits before it.
+pub(crate) async fn touch_ledger(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    db.execute("UPDATE ledger SET counted = -1").await?;
+    Ok(())
+}
+
 /// The ledgers of channels; they count through `ledger.counted`.
 pub(crate) async fn save_channels(
     db: &mut SqliteConnection,

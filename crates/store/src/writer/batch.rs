@@ -28,6 +28,8 @@ const LEDGER_RECORDS: u64 = 50_000;
 struct Extras {
     ledger: Ledger,
     write_ledger: bool,
+    /// The ledger's row has to be written even when it is as the file has it.
+    touch: bool,
     roll: bool,
     forwarders: Vec<(usize, Forwarder)>,
     /// Losses as they are once the batch is committed, when the file has others.
@@ -123,8 +125,10 @@ impl Writer {
                 write_ledger || moved >= MOVED || (durable && moved > 0)
             })
             .collect();
-        // A durable commit needs something to write.
-        write_ledger |= durable && self.batch.is_empty() && which.is_empty();
+        // A durable commit needs something to write, and SQLite doesn't write a
+        // row that is as before.
+        let touch = durable && self.batch.is_empty();
+        write_ledger |= touch;
         let forwarders = which.into_iter().map(|i| (i, self.row(&state, i))).collect();
         if durable || write_ledger {
             state.moved_at = None;
@@ -133,7 +137,7 @@ impl Writer {
         let channels = if write_ledger { self.channel_ledgers(&state) } else { Vec::new() };
         let held = (state.held.version != self.held_saved)
             .then(|| (state.held.version, state.held.rows()));
-        Extras { ledger, write_ledger, roll, forwarders, losses, held, channels }
+        Extras { ledger, write_ledger, touch, roll, forwarders, losses, held, channels }
     }
 
     fn losses(&self, state: &State, due: bool) -> Option<Losses> {
@@ -231,6 +235,9 @@ impl Writer {
         }
         if extras.roll {
             self.rollups.write(db).await?;
+        }
+        if extras.touch {
+            commit::touch_ledger(db).await?;
         }
         if extras.write_ledger {
             commit::save_ledger(db, &extras.ledger).await?;

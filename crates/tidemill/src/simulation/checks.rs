@@ -87,9 +87,11 @@ pub(super) fn at_the_end(world: &World, status: &Status) -> Result<(), Wrong> {
             let told = state.consumer.gaps.values().any(told);
             let end = world.lives.get(reading.life);
             let safe = end.is_none_or(|past| past.safe.is_some_and(|safe| reading.when < safe));
-            if told {
+            if !safe {
+                continue;
+            } else if told {
                 missing += 1;
-            } else if safe {
+            } else {
                 *untold.entry(&reading.channel).or_default() += 1;
             }
         }

@@ -36,8 +36,9 @@ pub(super) enum Cut {
     Power,
 }
 
-/// The files as an end leaves them.
-pub(super) type Image = BTreeMap<String, Vec<u8>>;
+/// The files as an end leaves them. After a kill the system still has to make
+/// durable what isn't yet.
+pub(super) type Image = BTreeMap<String, File>;
 
 /// The card that holds one folder.
 #[derive(Default)]
@@ -54,8 +55,8 @@ struct State {
     dead: bool,
 }
 
-#[derive(Default)]
-struct File {
+#[derive(Clone, Default)]
+pub(super) struct File {
     now: Vec<u8>,
     durable: Vec<u8>,
     /// Since it was last made durable.
@@ -63,6 +64,10 @@ struct File {
 }
 
 impl File {
+    pub(super) fn len(&self) -> usize {
+        self.now.len()
+    }
+
     /// What a power cut leaves: all that was made durable; of the rest nothing,
     /// what came first, or any part.
     fn left(&self, dice: &mut Dice) -> Vec<u8> {
@@ -82,7 +87,7 @@ impl File {
 }
 
 #[derive(Clone)]
-enum Change {
+pub(super) enum Change {
     Write(usize, Vec<u8>),
     Truncate(usize),
 }
@@ -127,7 +132,13 @@ impl State {
     fn image(&self, cut: Cut, dice: &mut Dice) -> Image {
         let mut image = Image::new();
         for (name, file) in &self.files {
-            let left = if cut == Cut::Kill { file.now.clone() } else { file.left(dice) };
+            let left = match cut {
+                Cut::Kill => file.clone(),
+                Cut::Power => {
+                    let now = file.left(dice);
+                    File { durable: now.clone(), now, pending: Vec::new() }
+                }
+            };
             image.insert(name.clone(), left);
         }
         image
@@ -156,12 +167,10 @@ impl Disk {
     pub(super) fn mount(folder: &Path, image: Image) -> io::Result<Arc<Disk>> {
         vfs();
         std::fs::create_dir_all(folder)?;
-        let mut state = State::default();
-        for (name, bytes) in image {
-            std::fs::write(folder.join(&name), &bytes)?;
-            let file = File { now: bytes.clone(), durable: bytes, pending: Vec::new() };
-            state.files.insert(name, file);
+        for (name, file) in &image {
+            std::fs::write(folder.join(name), &file.now)?;
         }
+        let state = State { files: image, ..State::default() };
         let disk = Arc::new(Disk(Mutex::new(state)));
         lock(&DISKS).insert(folder.to_owned(), Arc::clone(&disk));
         Ok(disk)

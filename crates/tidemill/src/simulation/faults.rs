@@ -27,7 +27,8 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn extend(&mut self, until: Instant) {
         let now = Instant::now();
-        if self.until.is_none_or(|until| until < now) {
+        let lasts = self.fault || self.slow;
+        if !lasts && self.until.is_none_or(|until| until < now) {
             self.since = Some(now);
         }
         self.until = Some(self.until.map_or(until, |known| known.max(until)));
@@ -65,10 +66,13 @@ impl World {
             return self.end().await;
         } else if is(stall) {
             self.hold_up();
-        } else if self.dice.chance(5) {
-            let burst = self.dice.magnitude(10, 1_000);
-            self.note(format!("a burst of {burst}"));
-            self.given.account().burst = burst;
+        } else {
+            let (share, least, most) = self.plan.bursts;
+            if self.dice.chance(share) {
+                let burst = self.dice.magnitude(least, most);
+                self.note(format!("a burst of {burst}"));
+                self.given.account().burst = burst;
+            }
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ pub(super) struct Plan {
     pub(super) forwarders: Vec<forward::Config>,
     pub(super) flush: Duration,
     pub(super) max_size: ByteSize,
+    /// Of a hundred steps, how many bring a burst of readings, and of how many.
+    pub(super) bursts: (u64, u64, u64),
     /// Of a hundred steps, how many are faults of each kind.
     pub(super) network: u64,
     pub(super) disk: u64,
@@ -29,17 +31,25 @@ impl Plan {
     pub(super) fn throw(dice: &mut Dice) -> Plan {
         let often = |dice: &mut Dice| *dice.pick(&[0, 3, 10, 25]);
         let devices = dice.between(1, 3);
-        let small = dice.chance(12);
+        let small = dice.chance(5);
+        let flood = dice.below(400) == 0;
+        let bursts = match (flood, small) {
+            // More than the store's queue holds while it can't write.
+            (true, _) => (60, 20_000, 30_000),
+            (_, true) => (20, 500, 2_500),
+            _ => (5, 10, 600),
+        };
         Plan {
             steps: dice.between(5, 30),
             devices: (0..devices).map(|n| Habits::throw(dice, n)).collect(),
             forwarders: (0..*dice.pick(&[1, 1, 2])).map(|n| forwarder(dice, n)).collect(),
             flush: Duration::from_millis(*dice.pick(&[50, 300, 1_000, 1_000, 5_000])),
             max_size: if small { ByteSize::kib(256) } else { ByteSize::mib(64) },
+            bursts,
             network: often(dice) + 5,
-            disk: often(dice),
+            disk: if flood { 40 } else { often(dice) },
             clock: often(dice),
-            crash: often(dice),
+            crash: *dice.pick(&[0, 5, 20, 40]),
             stall: often(dice),
         }
     }

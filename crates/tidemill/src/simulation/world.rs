@@ -1,5 +1,6 @@
 //! One run: a gateway's lives, one after another, and what is done to them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::broker::Broker;
 use super::devices::{self, Given};
 use super::dice::Dice;
-use super::disk::{Cut, Disk, Image};
+use super::disk::{Cut, Disk, File, Image};
 use super::faults::Trouble;
 use super::plan::{self, Plan};
 use super::scheduler::{Scheduler, standing};
@@ -66,6 +67,8 @@ pub(super) struct Life {
 #[derive(Debug)]
 pub(super) struct Past {
     pub(super) safe: Option<Instant>,
+    /// Before when all was stored in time.
+    calm: Instant,
 }
 
 /// Why a run fails.
@@ -156,7 +159,8 @@ impl World {
     }
 
     /// Starts the gateway on what the disk has.
-    async fn boot(&mut self, before: Option<(Cut, Status)>) -> Result<(), Wrong> {
+    async fn boot(&mut self, mut before: Option<(Cut, Status)>) -> Result<(), Wrong> {
+        let first = self.lives.len();
         loop {
             self.set_clock();
             let config = self.plan.store(&self.folder());
@@ -167,8 +171,10 @@ impl World {
                 Err(error) => {
                     if self.disk.is_cut() {
                         self.note(format!("cut while it starts: {error}"));
-                        // Nothing was accepted since the last.
-                        self.next_life(Cut::Kill);
+                        if self.next_life(Cut::Kill) == Cut::Power {
+                            self.not_yet_durable(first);
+                            before = before.map(|(_, before)| (Cut::Power, before));
+                        }
                         continue;
                     }
                     self.note(format!("can't start: {error}"));
@@ -238,6 +244,15 @@ impl World {
         }
     }
 
+    /// What the last life before a start had stored when it was killed wasn't
+    /// durable before that start has succeeded: power was cut meanwhile.
+    fn not_yet_durable(&mut self, first: usize) {
+        let flush = self.plan.flush;
+        if let Some(past) = first.checked_sub(1).and_then(|last| self.lives.get_mut(last)) {
+            past.safe = past.safe.min(past.calm.checked_sub(flush));
+        }
+    }
+
     /// Nothing but damage may make the store put its file aside.
     fn whole(&self) -> Result<(), Wrong> {
         let files = std::fs::read_dir(self.folder()).map_err(|e| e.to_string())?;
@@ -255,23 +270,28 @@ impl World {
         let mut dice = self.dice.fork();
         let (cut, image) = self.disk.end(cut, &mut dice);
         let allowed = if cut == Cut::Kill { KILL } else { self.plan.flush };
-        let safe = self.trouble.calm(Instant::now()).checked_sub(allowed);
-        self.begin_on(&format!("{cut:?}"), safe, image);
+        let calm = self.trouble.calm(Instant::now());
+        self.begin_on(&format!("{cut:?}"), Past { safe: calm.checked_sub(allowed), calm }, image);
         cut
     }
 
     /// The disk as the end of a life leaves it, in a folder of its own.
-    fn begin_on(&mut self, end: &str, safe: Option<Instant>, image: Image) {
+    fn begin_on(&mut self, end: &str, past: Past, image: Image) {
         self.scheduler.kill();
         self.life = None;
-        self.lives.push(Past { safe });
-        let size: usize = image.values().map(Vec::len).sum();
+        self.lives.push(past);
+        let size: usize = image.values().map(File::len).sum();
         self.note(format!("{end}: {size} bytes are left"));
         // The next life begins with a sound disk.
         self.trouble = Trouble::default();
         match Disk::mount(&self.folder(), image) {
             Ok(disk) => self.disk = disk,
             Err(error) => self.note(format!("the simulation's own disk: {error}")),
+        }
+        if self.plan.crash > 0 && self.dice.chance(20) {
+            let (calls, dice) = (self.dice.magnitude(1, 40), self.dice.fork());
+            let cut = *self.dice.pick(&[Cut::Kill, Cut::Power]);
+            self.disk.cut_after(calls, cut, dice);
         }
     }
 
@@ -303,7 +323,8 @@ impl World {
         if left.is_empty() && !self.trouble.fault && !self.disk.is_cut() {
             let mut dice = self.dice.fork();
             let (_, image) = self.disk.end(Cut::Power, &mut dice);
-            self.begin_on("stopped", Some(Instant::now()), image);
+            let now = Instant::now();
+            self.begin_on("stopped", Past { safe: Some(now), calm: now }, image);
             return self.boot(Some((Cut::Kill, before))).await;
         }
         let cut = self.next_life(Cut::Kill);
@@ -384,6 +405,15 @@ impl World {
 
     fn account(&mut self) -> Result<(), Wrong> {
         let status = self.status();
+        let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+        for broker in &self.brokers {
+            for gap in broker.state().consumer.gaps.values() {
+                *causes.entry(gap.reason.clone()).or_default() += gap.count;
+            }
+        }
+        for (cause, count) in causes {
+            self.note(format!("told: {count} {cause}"));
+        }
         super::checks::at_the_end(self, &status)
     }
 }
