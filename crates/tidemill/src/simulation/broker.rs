@@ -357,6 +357,8 @@ impl State {
             of.is_some_and(|of| records.iter().any(|record| value(&record.1) % of == 0))
         };
         if one_in(self.mood.poison) {
+            // Once given up, it may come after all if that is forgotten by a kill.
+            self.consumer.late.extend(records.iter().map(|record| record.0));
             return false;
         }
         if client.five && one_in(self.mood.refuses) {

@@ -42,7 +42,7 @@ impl Plan {
         Plan {
             steps: dice.between(5, 30),
             devices: (0..devices).map(|n| Habits::throw(dice, n)).collect(),
-            forwarders: (0..*dice.pick(&[1, 1, 2])).map(|n| forwarder(dice, n)).collect(),
+            forwarders: (0..*dice.pick(&[1, 1, 2])).map(|n| forwarder(dice, n, !flood)).collect(),
             flush: Duration::from_millis(*dice.pick(&[50, 300, 1_000, 1_000, 5_000])),
             max_size: if small { ByteSize::kib(256) } else { ByteSize::mib(64) },
             bursts,
@@ -82,15 +82,16 @@ pub(super) fn name(number: usize) -> String {
     format!("f{number}")
 }
 
-fn forwarder(dice: &mut Dice, number: u64) -> forward::Config {
-    let live_first = dice.chance(30);
+/// `paced`: a flood would take hours at a small rate.
+fn forwarder(dice: &mut Dice, number: u64, paced: bool) -> forward::Config {
+    let live_first = dice.chance(30) && paced;
     forward::Config {
         url: Some("mqtt://broker.simulated".to_owned()),
         version: *dice.pick(&[Version::V4, Version::V5]),
         format: *dice.pick(&[Format::Json, Format::Senml]),
         order: if live_first { Order::LiveFirst } else { Order::OldestFirst },
         // With a limit the fresh lane begins soon enough to be seen.
-        drain_rate: if live_first { 50 } else { *dice.pick(&[0, 0, 200]) },
+        drain_rate: if live_first { 50 } else { *dice.pick(&[0, 0, 200 * u32::from(paced)]) },
         channels: vec![if number == 0 { "*" } else { "d0/*" }.to_owned()],
         inflight: u16::try_from(dice.magnitude(1, 200)).unwrap_or(1),
         keep_alive: Duration::from_secs(dice.between(2, 30)),
