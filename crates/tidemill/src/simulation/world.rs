@@ -169,6 +169,9 @@ impl World {
             let (store, appender, writer, cursors) = match opened {
                 Ok(parts) => parts,
                 Err(error) => {
+                    // The folder has another name each time.
+                    let folder = self.folder.display().to_string();
+                    let error = error.to_string().replace(&folder, "");
                     if self.disk.is_cut() {
                         self.note(format!("cut while it starts: {error}"));
                         if self.next_life(Cut::Kill) == Cut::Power {
