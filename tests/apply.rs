@@ -94,3 +94,22 @@ fn what_cannot_be_tried_is_refused() {
     assert!(said(&invalid).contains("did you mean \"sim\"?"), "{}", said(&invalid));
     assert_eq!(gateway.status()["gateway"], "greenhouse");
 }
+
+#[test]
+fn the_dashboard_too_can_be_tried() {
+    let broker = Broker::start();
+    let home = Home::new(&(broker.config("") + MORE));
+    let gateway = home.start();
+    gateway.forwarder_is("cloud", "online");
+    let file = other(&home, "[dashboard]\n", "[dashboard]\nhosts = [\"greenhouse.example\"]\n");
+    let applied = home.command(&["apply", &file, "--confirm", "30s"]);
+    let said_of_it = said(&applied);
+    assert!(applied.status.success(), "{said_of_it}");
+    assert!(said_of_it.contains("dashboard restarted\nkept; "), "{said_of_it}");
+    let before = home.config().with_file_name("tidemill.toml.before");
+    let saved = std::fs::read_to_string(&before).unwrap();
+    // Once more changes nothing, also not what was before.
+    assert!(home.command(&["apply", &file, "--confirm", "30s"]).status.success());
+    assert_eq!(std::fs::read_to_string(&before).unwrap(), saved);
+    assert_eq!(gateway.status()["gateway"], "greenhouse");
+}

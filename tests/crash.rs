@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{Broker, Home, Port};
 
-/// What a killed gateway may lose: the contract's section 4.
+/// What a killed gateway may lose: see docs/guarantees.md.
 const LOST_MAX: Duration = Duration::from_millis(100);
 
 #[test]

@@ -20,7 +20,7 @@ const KILLS: usize = 200;
 /// At once: enough to keep two cores busy while others start and end.
 const GATEWAYS: usize = 4;
 
-/// What a killed gateway may lose: the contract's section 4.
+/// What a killed gateway may lose: see docs/guarantees.md.
 const LOST_MAX: Duration = Duration::from_millis(100);
 
 /// Lines that a sensor sends together, and how often.

@@ -105,7 +105,7 @@ fn readings_sent_late_say_so() {
     let gateway = home.start();
     port.opened();
     port.count(0..10);
-    // Ten seconds is the contract's limit between a fresh reading and history.
+    // Ten seconds is the limit (docs/protocol.md) between a fresh reading and history.
     std::thread::sleep(Duration::from_secs(11));
     broker.start_again();
     for _ in 0..10 {

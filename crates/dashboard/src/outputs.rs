@@ -66,6 +66,13 @@ impl Outputs {
             };
             Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{channel} takes {right}"))
         })?;
+        if let (Datum::Number(number), Some(range)) = (&datum, &spec.range)
+            && !range.contains(number)
+        {
+            let (low, high) = (range.start(), range.end());
+            let reason = format!("{channel} takes {low} to {high}");
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason));
+        }
         match timeout(PATIENCE, (self.set)(channel.clone(), datum)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(Refusal::new(StatusCode::BAD_GATEWAY, reason)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 /// The ceiling of the first wait: a broker that was just restarted is found
 /// within the second.
 const FIRST: Duration = Duration::from_millis(500);
-/// The contract's cap.
+/// No broker is asked less often than this.
 pub(crate) const CAP: Duration = Duration::from_secs(60);
 /// No wait is shorter, lest a broker that refuses at once be hammered.
 const FLOOR: Duration = Duration::from_millis(100);

@@ -183,7 +183,7 @@ impl Commands {
         datum: &Datum,
         setting: impl Future<Output = Result<(), String>> + Send + 'static,
     ) {
-        info!(channel, ?datum, "a command");
+        info!(channel, value = %datum, "a command");
         self.running.push(Box::pin(async move {
             let result = time::timeout(PATIENCE, setting).await;
             let late = || Err(format!("the device didn't take it within {PATIENCE:?}"));

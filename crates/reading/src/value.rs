@@ -125,6 +125,17 @@ impl Datum {
     }
 }
 
+/// As people write it.
+impl fmt::Display for Datum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Datum::Number(number) => write!(f, "{number}"),
+            Datum::Boolean(truth) => write!(f, "{truth}"),
+            Datum::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 impl From<bool> for Datum {
     fn from(truth: bool) -> Datum {
         Datum::Boolean(truth)

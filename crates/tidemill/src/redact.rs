@@ -141,7 +141,8 @@ impl Secrets {
     }
 }
 
-fn is_secret(key: &str) -> bool {
+/// Whether what stands under a key is nobody else's business.
+pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     !PLACES.contains(&key.as_str()) && SECRET_KEYS.iter().any(|secret| key.contains(secret))
 }

@@ -22,43 +22,50 @@ const DEGREE_MAX: usize = 6;
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::enum_variant_names, reason = "`filter_out` is ESPHome's word")]
 pub(crate) enum Filter {
-    /// Straight line through [measured, true] points, by least squares.
+    /// Straight line through [measured, true] points, by least squares:
+    /// `calibrate_linear = [[0, 0.4], [100, 99.1]]`.
     CalibrateLinear(Vec<[f64; 2]>),
-    /// Polynomial through points, by least squares.
+    /// Polynomial through points, by least squares: `calibrate_polynomial =
+    /// { degree = 2, datapoints = [[0, 0], [10, 12], [13, 16], [22, 30]] }`.
     CalibratePolynomial(Polynomial),
-    /// The middle value of the last so many.
+    /// The middle value of the last so many: `median = 5`, or `median =
+    /// { window_size = 5, send_every = 5, send_first_at = 1 }`.
     Median(Window),
-    /// Values outside become the nearest inside.
+    /// Values outside become the nearest inside: `clamp = { min = 0, max = 10,
+    /// ignore_out_of_range = false }`; with true they are left out.
     Clamp(Clamp),
-    /// These values are left out.
+    /// These values are left out: `filter_out = 85`, or a list of them.
     FilterOut(Values),
     /// A value is left out unless it differs by so much from the last, as a
-    /// number or as "5%" of the last.
+    /// number or as a share of the last: `delta = 0.1`, `delta = "5%"`.
     Delta(Delta),
-    /// A value is left out so long after the last.
+    /// A value is left out so long after the last: `throttle = "1s"`.
     Throttle(
         #[serde(with = "humantime_serde")]
         #[schemars(with = "String")]
         Duration,
     ),
     /// What an earlier filter holds back is let through so long after the last,
-    /// as the last. A silent device stays silent.
+    /// as the last: `heartbeat = "60s"`. A silent device stays silent.
     Heartbeat(
         #[serde(with = "humantime_serde")]
         #[schemars(with = "String")]
         Duration,
     ),
-    /// A share of the new value and the rest of the average before.
+    /// A share of the new value and the rest of the average before:
+    /// `exponential_moving_average = 0.1`, or with { alpha, send_every, send_first_at }.
     ExponentialMovingAverage(Average),
-    /// The mean of the last so many.
+    /// The mean of the last so many: `sliding_window_moving_average = 10`, or as
+    /// `median` has it.
     SlidingWindowMovingAverage(Window),
-    /// A value counts only when no other follows for so long.
+    /// A value counts only when no other follows for so long: `debounce = "50ms"`.
     Debounce(
         #[serde(with = "humantime_serde")]
         #[schemars(with = "String")]
         Duration,
     ),
-    /// No value for so long is a value of its own, or a bad reading: "stale".
+    /// No value for so long is a value of its own, or a bad reading, `stale`:
+    /// `timeout = "5min"`, or `timeout = { timeout = "5min", value = 0 }`.
     Timeout(Timeout),
 }
 

@@ -40,8 +40,8 @@ impl Runner {
         match self.write(device, place, &value, readings).await {
             Ok(Ok(state)) => {
                 let device = &self.config.name;
-                let before = before.flatten();
-                info!(device, channel = channel.name(), ?before, now = ?state, "set by command");
+                let before = before.flatten().map(|datum| datum.to_string());
+                info!(device, channel = channel.name(), before, now = %state, "set by command");
                 _ = reply.send(told(&channel, &value, &state));
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! What `sqlite3` shows: the shape is part of the contract with users.
+//! What `sqlite3` shows: the shape is one of the promises (docs/protocol.md).
 
 use std::fmt::Write;
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use crate::redact::Secrets;
+use crate::redact::{Secrets, is_secret};
 
 /// A line a key: `+ device.well.poll = "1s"`, `- …`, `~ … = old -> new`, without
 /// secrets. Comments and layout are no difference.
@@ -26,11 +26,25 @@ fn compare(path: &str, before: &Table, now: &Table, lines: &mut Vec<String>) {
                 compare(&path, before, now, lines);
             }
             (Some(before), Some(now)) if before == now => (),
+            (Some(_), Some(_)) if is_secret(key) => lines.push(format!("~ {path}: another")),
             (Some(before), Some(now)) => lines.push(format!("~ {path} = {before} -> {now}")),
-            (Some(before), None) => lines.push(format!("- {path} = {before}")),
-            (None, Some(now)) => lines.push(format!("+ {path} = {now}")),
+            (Some(before), None) => one("-", &path, key, before, lines),
+            (None, Some(now)) => one("+", &path, key, now, lines),
             (None, None) => (),
         }
+    }
+}
+
+/// A key that came or went; of a section each part by itself.
+fn one(sign: &str, path: &str, key: &str, value: &Value, lines: &mut Vec<String>) {
+    match value {
+        Value::Table(parts) if parts.values().all(Value::is_table) && !parts.is_empty() => {
+            for (name, part) in parts {
+                one(sign, &format!("{path}.{name}"), name, part, lines);
+            }
+        }
+        _ if is_secret(key) => lines.push(format!("{sign} {path}")),
+        _ => lines.push(format!("{sign} {path} = {value}")),
     }
 }
 

@@ -18,8 +18,11 @@ const ASKED_MAX: usize = 4;
 /// What a text without a file is called in an error.
 const NAME: &str = "configuration";
 
+/// Where an answer goes.
+type Reply = oneshot::Sender<Result<Vec<String>, String>>;
+
 /// A wish, and where its answer goes.
-pub(super) type Asked = (Ask, oneshot::Sender<Result<Vec<String>, String>>);
+pub(super) type Asked = (Ask, Reply);
 
 /// What the dashboard asks, and what is being tried.
 pub(super) struct Trial {
@@ -87,11 +90,7 @@ impl Assembly {
     /// When the change can't be made.
     pub(super) async fn proceed(&mut self, next: Next) -> anyhow::Result<()> {
         match next {
-            Next::Asked((ask, reply)) => {
-                let answer = self.answer(ask).await?;
-                // Who asked may have gone.
-                let _ = reply.send(answer);
-            }
+            Next::Asked((ask, reply)) => self.answer(ask, reply).await?,
             Next::Back => {
                 let Some((text, _)) = self.trial.back.take() else { return Ok(()) };
                 warn!("nobody has kept the configuration that was tried: back to the one before");
@@ -102,10 +101,10 @@ impl Assembly {
         Ok(())
     }
 
-    async fn answer(&mut self, ask: Ask) -> anyhow::Result<Result<Vec<String>, String>> {
+    async fn answer(&mut self, ask: Ask, reply: Reply) -> anyhow::Result<()> {
         let parse =
             |text: &str| Config::parse(text, Path::new(NAME)).map_err(|error| error.to_string());
-        Ok(match ask {
+        let answer = match ask {
             Ask::Compare(text) => parse(&text).map(|config| self.differences(&config)),
             Ask::Keep => match self.trial.back.take() {
                 Some(_) => {
@@ -115,30 +114,43 @@ impl Assembly {
                 None => Err("nothing is tried now, or the time was over".to_owned()),
             },
             Ask::Try(text, time) => match parse(&text) {
-                Ok(config) => self.attempt(config, time).await?,
+                Ok(config) => return self.attempt(config, time, reply).await,
                 Err(why) => Err(why),
             },
-        })
+        };
+        // Who asked may have gone.
+        let _ = reply.send(answer);
+        Ok(())
     }
 
     async fn attempt(
         &mut self,
         config: Config,
         time: Duration,
-    ) -> anyhow::Result<Result<Vec<String>, String>> {
+        reply: Reply,
+    ) -> anyhow::Result<()> {
         if !self.running.may_become(&config) {
-            return Ok(Err("[gateway] and [store] can't be tried: write them into the file, \
-                and reload"
-                .to_owned()));
+            let why = "[gateway] and [store] can't be tried: write them into the file, and reload";
+            let _ = reply.send(Err(why.to_owned()));
+            return Ok(());
         }
         let changes = self.differences(&config);
+        // The dashboard ends only when it has answered.
+        let mut reply = Some(reply);
+        let early = Change::between(&self.running, &config).dashboard;
+        if let Some(reply) = reply.take_if(|_| early) {
+            let _ = reply.send(Ok(changes.clone()));
+        }
         // A second trial goes back to what was before the first.
         let before = self.trial.back.take().map(|(text, _)| text);
         let before = before.unwrap_or_else(|| self.running.text.clone());
         info!(?time, "a configuration is tried");
         self.become_as(config, None).await?;
         self.trial.back = Some((before, Instant::now() + time));
-        Ok(Ok(changes))
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(changes));
+        }
+        Ok(())
     }
 
     /// A line for each key that is another, then for what restarts.

@@ -148,7 +148,7 @@ impl Config {
         }
         let mut ports = Ports::default();
         let devices = devices.map(|all| named(all, "device", errors)).unwrap_or_default();
-        let mut drivers = Vec::new();
+        let (mut drivers, mut broken) = (Vec::new(), Vec::new());
         for (name, mut section) in devices {
             ports.take(&name, &section, errors);
             watch(&mut section, &config.store.path);
@@ -157,21 +157,26 @@ impl Config {
                 ports::take_part(&config.devices, &device, span, errors);
                 drivers.push((device.driven(), table));
                 config.devices.push(device);
+            } else {
+                broken.push(name);
             }
         }
-        config.check_driven(drivers, errors);
+        config.check_driven(drivers, &broken, errors);
         config
     }
 
-    /// An alarm can only switch what there is to be switched.
+    /// An alarm can only switch what there is to be switched. What a device has
+    /// that is wrong itself nobody knows.
     fn check_driven(
         &self,
         drivers: Vec<(Driven, Spanned<DeTable<'_>>)>,
+        broken: &[String],
         errors: &mut Vec<ConfigError>,
     ) {
         for (device, (driven, table)) in self.devices.iter().zip(drivers) {
             let path = format!("device.{}", device.name());
-            for (keys, output) in driven {
+            let known = |output: &Channel| !broken.iter().any(|name| name == output.device());
+            for (keys, output) in driven.into_iter().filter(|(_, output)| known(output)) {
                 let specs = self.devices.iter().flat_map(device::Config::channels);
                 let wrong = match specs.into_iter().find(|spec| spec.channel == output) {
                     Some(spec) if !spec.output => format!("{output} is measured, not switched"),
